@@ -1,0 +1,47 @@
+# make demo    set up and segment a short recording with the real node over DDS, with pictures
+# make test    set up and run every test
+# make bench   set up and print the measured ratios of docs/benchmarks/
+# make lint    ruff and mypy
+#
+# VENV=...     use this virtual environment (default .venv); an existing one is reused
+# PYTHON=...   the interpreter that makes the environment (default python3)
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.clip2uda-$(shell cat setup.py package.xml pyproject.toml | cksum | cut -d' ' -f1)
+
+# With ROS 2 sourced (ROS_DISTRO), its rclpy and messages are used; otherwise real ROS 2 comes from PyPI.
+ifdef ROS_DISTRO
+VENV_FLAGS := --system-site-packages
+EXTRAS := dev
+else
+VENV_FLAGS :=
+EXTRAS := dev,ros-pip
+endif
+
+.PHONY: setup demo test bench lint clean
+
+setup: $(READY)
+
+$(READY):
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV_FLAGS) $(VENV) || \
+	  { echo "no virtual environment could be made: install python3-venv (Debian, Ubuntu) or set PYTHON=" >&2; exit 1; }
+	@echo "installing the dependencies into $(VENV) (PyTorch is large: a few minutes and 6 GB)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: setup
+	$(BIN)/clip2uda demo $(DEMO_ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: setup
+	$(BIN)/python -m clip2uda_core.bench
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:
+	rm -rf .venv build install log demo_out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
