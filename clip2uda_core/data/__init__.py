@@ -1,0 +1,1 @@
+"""From recordings, messages and simulation to frames, and from frames to what the network takes."""
