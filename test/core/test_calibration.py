@@ -72,9 +72,10 @@ def test_the_fourth_column_of_p_counts(tmp_path):
 
 
 def test_raw_images_are_not_described_by_p(tmp_path):
-    p = [300.0, 0, 300.0, 0, 0, 300.0, 200.0, 0, 0, 0, 1, 0]
-    camera = load(tmp_path, P=p).cameras["front"].camera("front", (640, 480))
-    assert camera.fx == 400
+    p = [300.0, 0, 300.0, 30.0, 0, 300.0, 200.0, 0, 0, 0, 1, 0]
+    assert load(tmp_path, P=p).cameras["front"].camera("front", (640, 480)) == PinholeCamera(
+        640, 480, 400.0, 400.0, 319.5, 239.5
+    )
 
 
 def test_a_resized_image_has_a_resized_camera_and_another_aspect_is_refused(tmp_path):

@@ -1,0 +1,1 @@
+"""Measuring predictions against labels, and pictures to judge them by."""
