@@ -4,13 +4,12 @@
 """
 
 import re
-from glob import glob
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 PACKAGE = "clip2uda_ros"
-VERSION = re.search(r"<version>(.+?)</version>", Path("package.xml").read_text())[1]
+VERSION = re.findall(r"<version>(.+?)</version>", Path("package.xml").read_text())[0]
 
 CORE = [
     "apsw",
@@ -55,10 +54,10 @@ DEV = [
 def share_files() -> list[tuple[str, list[str]]]:
     """launch/ and config/ with their folders, under share/clip2uda_ros."""
     folders: dict[str, list[str]] = {}
-    for path in glob("launch/**/*", recursive=True) + glob("config/**/*", recursive=True):
-        if Path(path).is_file() and not path.endswith(".pyc"):
-            folders.setdefault(f"share/{PACKAGE}/{Path(path).parent}", []).append(path)
-    return sorted(folders.items())
+    for path in sorted([*Path("launch").rglob("*"), *Path("config").rglob("*")]):
+        if path.is_file() and path.suffix != ".pyc":
+            folders.setdefault(f"share/{PACKAGE}/{path.parent}", []).append(str(path))
+    return list(folders.items())
 
 
 setup(

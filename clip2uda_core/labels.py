@@ -38,7 +38,7 @@ class LabelSpaceConfig(Config):
 
     name: str
     classes: tuple[LabelClass, ...] = Field(min_length=2, max_length=254)
-    raw: dict[str, dict[str, tuple[int, ...]]] = {}
+    raw: dict[str, dict[str, tuple[int, ...]]] = Field(default={})
 
     @model_validator(mode="after")
     def _consistent(self) -> "LabelSpaceConfig":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip2uda_core.errors import DataError
-from clip2uda_core.geometry import CameraModel, SE3
+from clip2uda_core.geometry import SE3, CameraModel
 
 
 def _check(condition: bool, what: str, expected: str, got: object) -> None:
@@ -42,7 +42,8 @@ class PointCloud:
         for name in ("intensity", "time_offset_s", "labels"):
             values = getattr(self, name)
             _check(values is None or values.shape == shape[:1], name, f"shape {shape[:1]}", np.shape(values))
-        _check(self.labels is None or self.labels.dtype == np.uint8, "labels", "uint8", getattr(self.labels, "dtype", 0))
+        if self.labels is not None:
+            _check(self.labels.dtype == np.uint8, "labels", "uint8", self.labels.dtype)
 
     def __len__(self) -> int:
         return len(self.xyz_m)
