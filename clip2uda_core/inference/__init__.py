@@ -1,0 +1,1 @@
+"""Segmenting frames with a trained checkpoint."""
