@@ -1,0 +1,158 @@
+"""The training state: all that a run needs to go on exactly where it stopped, in one object and one file.
+
+A model for inference is another file, `clip2uda_core.models.checkpoint`; it has neither optimizers nor settings of the
+training. A state holds tensors, numbers and text alone; it is read without running any code that it may hold.
+"""
+
+import io
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
+
+from clip2uda_core.adaptation.config import OptimizerConfig
+from clip2uda_core.adaptation.files import read_checked, write_checked
+from clip2uda_core.errors import CheckpointError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+KEPT = 2
+"""States kept on disk: the newest, and the one before in case the newest turns out damaged."""
+
+
+@dataclass
+class TrainingState:
+    """What changes while a run trains. What is drawn from the data follows from `step` and the run's seed alone, and
+    nothing else is random after the first iteration has begun: there is no generator's state to keep.
+
+    prompt_optimizer: of step (a), None where there is no prompt to learn. optimizer: of step (b). schedulers: one for
+    each optimizer. step: iterations done.
+    """
+
+    network: nn.Module
+    prompt_optimizer: Adam | None
+    optimizer: Adam
+    schedulers: list[MultiStepLR]
+    step: int = 0
+
+    @staticmethod
+    def begin(
+        network: nn.Module, with_images: bool, with_prompts: bool, config: OptimizerConfig, steps: int
+    ) -> "TrainingState":
+        """A network before its first iteration. Without images, the 3D network alone is trained."""
+        prompt, representation = split_parameters(network, with_images)
+        prompt_optimizer = Adam(prompt, config.prompt_learning_rate) if with_images and with_prompts else None
+        optimizer = Adam(representation, config.learning_rate)
+        milestones = [round(share * steps) for share in config.decay_at]
+        optimizers = [optimizer] if prompt_optimizer is None else [prompt_optimizer, optimizer]
+        schedulers = [MultiStepLR(each, milestones, config.decay) for each in optimizers]
+        return TrainingState(network, prompt_optimizer, optimizer, schedulers)
+
+    def advance(self) -> None:
+        """Counts an iteration, and lowers the learning rates where that is due."""
+        for scheduler in self.schedulers:
+            scheduler.step()
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizers": [scheduler.optimizer.state_dict() for scheduler in self.schedulers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        self.step = saved["step"]
+        self.network.load_state_dict(saved["network"])
+        for scheduler, of_optimizer, of_scheduler in zip(
+            self.schedulers, saved["optimizers"], saved["schedulers"], strict=True
+        ):
+            scheduler.optimizer.load_state_dict(of_optimizer)
+            scheduler.load_state_dict(of_scheduler)
+
+
+def split_parameters(network: nn.Module, with_images: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What step (a) trains, and what step (b) trains: all weights of the network, each once, and none of CLIP's.
+    Without images, the 3D network alone."""
+    prompt, representation = [], []
+    for name, parameter in network.named_parameters():
+        module = name.split(".", 1)[0]
+        if module in ("sparse_unet", "heads_3d"):
+            representation.append(parameter)
+        elif module in ("prompts", "adapter"):
+            prompt.append(parameter)
+        else:
+            assert module in ("decoder", "heads_2d"), f"{name} belongs to no step of the method"
+            if with_images:
+                representation.append(parameter)
+    return (prompt if with_images else []), representation
+
+
+def save_state(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
+    """Writes the state after `step` iterations and removes all but the last two. Raises CheckpointError when it cannot
+    be written; the older ones stay then."""
+    path = folder / f"state_{step:08d}.pt"
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_checked(path, content.getvalue())
+        for old in _saved(folder)[:-KEPT]:
+            old.unlink()
+    except OSError as error:
+        raise CheckpointError(
+            f"training state '{path}': cannot be written: {error.strerror}; free space and run again with --resume"
+        ) from None
+    return path
+
+
+def load_newest_state(folder: Path) -> dict[str, Any] | None:
+    """The newest state that can be read, None where none was ever saved; CheckpointError when all are damaged."""
+    saved = _saved(folder)
+    for path in reversed(saved):
+        try:
+            content = read_checked(path)
+        except OSError as error:
+            raise CheckpointError(f"training state '{path}': cannot be read: {error.strerror}") from None
+        if content is not None:
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        logger.warning("training state '%s' is damaged; the one before is taken", path)
+    if saved:
+        raise CheckpointError(f"{folder}: none of its {len(saved)} training states can be read; start again")
+    return None
+
+
+def check_identity(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Refuses to resume a run with other settings or data; both are trees of plain values. Raises ConfigError that
+    names each difference."""
+    before, now = _flatten(saved), _flatten(current)
+    missing = object()
+    differences = [
+        f"{key} was {before.get(key, 'not there')!r}, is now {now.get(key, 'not there')!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key, missing) != now.get(key, missing)
+    ]
+    if differences:
+        raise ConfigError(
+            f"this run cannot be resumed with other settings or data: {'; '.join(differences)}; "
+            f"resume with the same, or start a new run with another --out"
+        )
+
+
+def _saved(folder: Path) -> list[Path]:
+    return sorted(folder.glob("state_*.pt"))
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"optimizer.learning_rate": 0.001, ...}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,91 @@
+"""The settings of a run. A method is a YAML file of these, `config/adapt/<method>.yaml`: which losses, which branches.
+
+Where a default comes from: docs/method.md.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from clip2uda_core.adaptation.feature_cache import FeatureCacheConfig
+from clip2uda_core.config import Config
+from clip2uda_core.data.augment import AugmentConfig
+from clip2uda_core.data.loader import LoaderConfig
+from clip2uda_core.inference.segmenter import ModelConfig
+
+Precision = Literal["auto", "32-true", "bf16-mixed"]
+
+
+class LossConfig(Config):
+    """Weights of the losses, 0 for none, and the two constants of the prompt losses.
+
+    cross_modal_source, cross_modal_target: 1.0 and 0.1 suit nuScenes-like data, 0.1 and 0.01 KITTI-like data.
+    temperature: of the score map in the prompt losses. min_confidence: target points whose mean 2D and 3D prediction is
+        less certain do not teach the prompt.
+    supervise: points where the 3D losses that need no image are evaluated: those that a camera sees, or all.
+    """
+
+    segmentation: NonNegativeFloat = 1.0
+    cross_modal_source: NonNegativeFloat = 1.0
+    cross_modal_target: NonNegativeFloat = 0.1
+    prompt_source: NonNegativeFloat = 1.0
+    prompt_target: NonNegativeFloat = 1.0
+    temperature: PositiveFloat = 0.07
+    min_confidence: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    supervise: Literal["seen", "all"] = "seen"
+
+    @property
+    def use_target(self) -> bool:
+        """Whether any loss looks at the target domain."""
+        return self.cross_modal_target > 0 or self.prompt_target > 0
+
+    @property
+    def use_prompts(self) -> bool:
+        """Whether step (a) has anything to learn from."""
+        return self.prompt_source > 0 or self.prompt_target > 0
+
+
+class OptimizerConfig(Config):
+    """Adam; `decay` multiplies both learning rates at the given shares of the run. prompt_learning_rate: of context
+    tokens and adapter. max_gradient_norm: longer gradients are shortened to this, per step (a) and (b)."""
+
+    learning_rate: PositiveFloat = 1e-3
+    prompt_learning_rate: PositiveFloat = 1e-4
+    decay: PositiveFloat = 0.1
+    decay_at: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.8, 0.9)
+    max_gradient_norm: PositiveFloat = 10.0
+
+
+class AdaptConfig(Config):
+    """All settings of a run.
+
+    schedule: `alternate` takes step (a), then step (b), each with its own backward pass; `joint` is one backward pass
+        of the sum of all losses, an ablation.
+    precision: of the trained network; `auto` is float32 on the CPU and bfloat16 autocast on CUDA.
+    save_every: steps between two saved states, from which an interrupted run resumes.
+    """
+
+    method: str
+    labels: str = "street8"
+    schedule: Literal["alternate", "joint"] = "alternate"
+    steps: PositiveInt = 10_000
+    seed: int = Field(0, ge=0)
+    precision: Precision = "auto"
+    save_every: PositiveInt = 500
+    model: ModelConfig = ModelConfig()
+    losses: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loader: LoaderConfig = LoaderConfig()
+    augment: AugmentConfig = AugmentConfig()
+    cache: FeatureCacheConfig = FeatureCacheConfig()
+
+    @model_validator(mode="after")
+    def _points_alone(self) -> "AdaptConfig":
+        if self.model.branches == "3d":
+            if self.losses.use_target or self.losses.cross_modal_source or self.losses.prompt_source:
+                raise ValueError("with model.branches: 3d, the losses cross_modal_* and prompt_* must be 0")
+            if self.losses.supervise == "seen" and self.loader.crop != "seen":
+                raise ValueError(
+                    "with model.branches: 3d and points that no camera sees, losses.supervise must be 'all'"
+                )
+        return self

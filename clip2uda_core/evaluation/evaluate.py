@@ -1,0 +1,143 @@
+"""How well a model labels a data set, and, where there are no labels, what can be told without them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip2uda_core.errors import DataError
+from clip2uda_core.evaluation.confusion import ConfusionMatrix
+from clip2uda_core.geometry import project
+from clip2uda_core.labels import IGNORE, LabelSpace
+from clip2uda_core.types import Frame, Prediction
+
+
+@dataclass
+class LabelFreeSignals:
+    """What predictions say about themselves on points with a 3D prediction; nothing in here looks at labels.
+
+    points: all of them. points_with_2d: those that have a 2D prediction too. agreeing: of those, points with one class
+    in 2D and 3D. confidence_sum, entropy_sum: of the fused prediction; entropy in nats. histogram: (K,) points by
+    fused label.
+    """
+
+    histogram: NDArray[np.int64]
+    points: int = 0
+    points_with_2d: int = 0
+    agreeing: int = 0
+    confidence_sum: float = 0.0
+    entropy_sum: float = 0.0
+
+    def add(self, prediction: Prediction) -> None:
+        known = prediction.labels != IGNORE
+        fused = fuse(prediction)[known].astype(np.float64)
+        labels_2d = best_class(prediction.probabilities_2d[known])
+        both = labels_2d != IGNORE
+        self.points += int(known.sum())
+        self.points_with_2d += int(both.sum())
+        self.agreeing += int((labels_2d == best_class(prediction.probabilities_3d[known]))[both].sum())
+        self.confidence_sum += float(fused.max(1, initial=0).sum())
+        self.entropy_sum -= float((fused * np.log(np.maximum(fused, 1e-12))).sum())
+        self.histogram += np.bincount(prediction.labels[known], minlength=len(self.histogram))
+
+    def summary(self, labels: LabelSpace) -> dict[str, Any]:
+        """Shares and means by name; None where there is no point to take them over."""
+        return {
+            "agreement_2d_3d": _ratio(self.agreeing, self.points_with_2d),
+            "mean_confidence": _ratio(self.confidence_sum, self.points),
+            "mean_entropy_nats": _ratio(self.entropy_sum, self.points),
+            "class_shares": {n: _ratio(c, self.points) for n, c in zip(labels.names, self.histogram, strict=True)},
+        }
+
+
+@dataclass
+class Evaluation:
+    """The result over a whole data set.
+
+    seen: `2d`, `3d` and `fused` on the points that a camera sees, the protocol of the xMUDA family. `all`: the model's
+    labels on every labelled point, of 3D alone where no camera sees one. Matrices are empty where there are no labels.
+    """
+
+    labels: LabelSpace
+    signals: LabelFreeSignals
+    seen: dict[str, ConfusionMatrix]
+    all: ConfusionMatrix
+    frames: int = 0
+    labelled_frames: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for JSON. `iou_percent` has `2d` only where the model has a 2D prediction, and nothing where
+        there are no labels."""
+        matrices = {**self.seen, "all": self.all} if self.labelled_frames else {}
+        if self.signals.points_with_2d == 0:
+            matrices.pop("2d", None)
+        return {
+            "frames": self.frames,
+            "labelled_frames": self.labelled_frames,
+            "labelled_points": {name: int(matrix.counts.sum()) for name, matrix in matrices.items()},
+            "iou_percent": {name: _iou_percent(matrix) for name, matrix in matrices.items()},
+            "label_free": self.signals.summary(self.labels),
+        }
+
+
+def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], labels: LabelSpace) -> Evaluation:
+    """Segments every frame and compares with its labels, where it has some.
+
+    A point is seen if some camera of the frame sees it, whatever the model looks at, so that all models are compared on
+    the same points. Raises DataError when there is no frame.
+    """
+    seen = {name: ConfusionMatrix.empty(labels) for name in ("2d", "3d", "fused")}
+    signals = LabelFreeSignals(np.zeros(len(labels), np.int64))
+    result = Evaluation(labels, signals, seen, ConfusionMatrix.empty(labels))
+    for frame in frames:
+        prediction = segment(frame)
+        result.frames += 1
+        signals.add(prediction)
+        if frame.cloud.labels is None:
+            continue
+        result.labelled_frames += 1
+        truth, visible = frame.cloud.labels, seen_by_a_camera(frame)
+        seen["2d"].add(truth[visible], best_class(prediction.probabilities_2d[visible]))
+        seen["3d"].add(truth[visible], best_class(prediction.probabilities_3d[visible]))
+        seen["fused"].add(truth[visible], prediction.labels[visible])
+        result.all.add(truth, prediction.labels)
+    if result.frames == 0:
+        raise DataError("nothing to evaluate: the source gave no frame")
+    return result
+
+
+def seen_by_a_camera(frame: Frame) -> NDArray[np.bool_]:
+    """(N,) whether a point lies in some image of the frame."""
+    seen = np.zeros(len(frame.cloud), bool)
+    for view in frame.views:
+        seen |= project(frame.cloud.xyz_m, view.camera_SE3_lidar, view.camera).visible
+    return seen
+
+
+def fuse(prediction: Prediction) -> NDArray[np.float32]:
+    """(N, K) mean of the 2D and 3D probabilities where both are there, 3D alone elsewhere."""
+    with_2d = ~np.isnan(prediction.probabilities_2d[:, :1])
+    mean = (prediction.probabilities_2d + prediction.probabilities_3d) / 2
+    return np.where(with_2d, mean, prediction.probabilities_3d)
+
+
+def best_class(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(N, K) to the most probable class of each row, IGNORE for rows of NaN."""
+    known = ~np.isnan(probabilities).any(1)
+    return np.where(known, np.nan_to_num(probabilities).argmax(1), IGNORE).astype(np.uint8)
+
+
+def _iou_percent(matrix: ConfusionMatrix) -> dict[str, Any]:
+    """Mean IoU and IoU per class; None for a class that no point truly is."""
+    per_class = dict(zip(matrix.labels.names, matrix.iou(), strict=True))
+    return {"mean": _percent(matrix.mean_iou()), "classes": {name: _percent(iou) for name, iou in per_class.items()}}
+
+
+def _percent(share: float) -> float | None:
+    return None if np.isnan(share) else round(100 * float(share), 2)
+
+
+def _ratio(part: float, whole: int) -> float | None:
+    return float(part) / whole if whole else None

@@ -1,0 +1,115 @@
+"""Evaluation on frames and predictions made by hand."""
+
+import numpy as np
+import pytest
+
+from clip2uda_core.errors import DataError
+from clip2uda_core.evaluation.evaluate import best_class, evaluate, fuse, seen_by_a_camera
+from clip2uda_core.geometry import SE3, PinholeCamera
+from clip2uda_core.labels import IGNORE, LabelSpace
+from clip2uda_core.types import CameraView, Frame, PointCloud, Prediction
+
+STREET8 = LabelSpace.load("street8")
+ROAD, SIDEWALK, BUILDING = (STREET8.names.index(name) for name in ("road", "sidewalk", "building"))
+AHEAD, BEHIND = (5.0, 0.0, 0.0), (-5.0, 0.0, 0.0)
+
+
+def _frame(points: list[tuple[float, float, float]], labels: list[int] | None) -> Frame:
+    """One camera that looks along x of the LiDAR."""
+    rotation = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+    pose = SE3.from_rotation_translation(rotation, np.zeros(3), "camera", "lidar")
+    camera = PinholeCamera(10, 8, 5, 5, 4.5, 3.5)
+    view = CameraView("front", np.zeros((8, 10, 3), np.uint8), 0, camera, pose)
+    truth = None if labels is None else np.array(labels, np.uint8)
+    return Frame(PointCloud(np.array(points, np.float32), 0, labels=truth), (view,), "made")
+
+
+def _probabilities(labels: list[int], confidence: float) -> np.ndarray:
+    """Rows of which `confidence` is on a class, the rest spread evenly; IGNORE is a row of NaN."""
+    rows = np.full((len(labels), len(STREET8)), (1 - confidence) / (len(STREET8) - 1), np.float32)
+    for row, label in zip(rows, labels, strict=True):
+        row[:] = np.nan if label == IGNORE else row
+        if label != IGNORE:
+            row[label] = confidence
+    return rows
+
+
+def _prediction(labels_2d: list[int], labels_3d: list[int], confidence: float = 0.93) -> Prediction:
+    """2D is more certain than 3D, so fused is 2D's class where there is one."""
+    p2, p3 = _probabilities(labels_2d, confidence), _probabilities(labels_3d, 0.65)
+    both = np.where(np.isnan(p2), p3, (p2 + p3) / 2)
+    return Prediction(best_class(both), np.nan_to_num(both).max(1), ~np.isnan(p2[:, 0]), p2, p3)
+
+
+def test_each_modality_by_hand() -> None:
+    frame = _frame([AHEAD, AHEAD, AHEAD, BEHIND, AHEAD], [ROAD, ROAD, BUILDING, SIDEWALK, IGNORE])
+    prediction = _prediction([ROAD, BUILDING, BUILDING, IGNORE, ROAD], [ROAD, ROAD, ROAD, SIDEWALK, ROAD])
+    result = evaluate(lambda _: prediction, [frame], STREET8).summary()
+    iou = result["iou_percent"]
+    assert iou["2d"]["classes"]["road"] == 50  # one of two; the point without truth is no false positive
+    assert iou["2d"]["classes"]["building"] == 50  # one hit, one false positive
+    assert iou["2d"]["mean"] == 50
+    assert iou["3d"]["classes"]["road"] == pytest.approx(66.67)
+    assert iou["3d"]["classes"]["building"] == 0
+    assert iou["fused"] == iou["2d"]
+    assert iou["3d"]["classes"]["sidewalk"] is None  # the only one lies behind the camera
+    assert iou["all"]["classes"]["sidewalk"] == 100
+    assert result["labelled_points"] == {"2d": 3, "3d": 3, "fused": 3, "all": 4}
+
+
+def test_one_matrix_over_all_frames() -> None:
+    # Mean over frames would be (100 + 0) / 2; over the points it is 3 of 4.
+    frames = [_frame([AHEAD] * 3, [ROAD] * 3), _frame([AHEAD], [ROAD])]
+    predictions = iter([_prediction([ROAD] * 3, [ROAD] * 3), _prediction([SIDEWALK], [SIDEWALK])])
+    result = evaluate(lambda _: next(predictions), frames, STREET8).summary()
+    assert result["iou_percent"]["fused"]["mean"] == 75
+    assert result["frames"] == 2
+
+
+def test_label_free_signals_by_hand() -> None:
+    frame = _frame([AHEAD, AHEAD, BEHIND, (np.nan,) * 3], None)
+    prediction = _prediction([ROAD, BUILDING, IGNORE, IGNORE], [ROAD, ROAD, SIDEWALK, IGNORE])
+    result = evaluate(lambda _: prediction, [frame], STREET8).summary()
+    signals = result["label_free"]
+    assert signals["agreement_2d_3d"] == 0.5  # of the two that have both
+    assert signals["class_shares"]["road"] == pytest.approx(1 / 3)
+    assert signals["class_shares"]["building"] == pytest.approx(1 / 3)
+    road = (0.93 + 0.65) / 2
+    building = (0.93 + 0.05) / 2
+    assert signals["mean_confidence"] == pytest.approx((road + building + 0.65) / 3)
+    rows = [
+        [road] + [0.03] * 7,
+        [building, (0.01 + 0.65) / 2] + [0.03] * 6,
+        [0.65] + [0.05] * 7,
+    ]
+    assert signals["mean_entropy_nats"] == pytest.approx(-sum(p * np.log(p) for row in rows for p in row) / 3, rel=1e-4)
+    assert result["iou_percent"] == {}
+    assert result["labelled_frames"] == 0
+
+
+def test_a_model_without_2d_has_no_2d_result() -> None:
+    frame = _frame([AHEAD, BEHIND], [ROAD, ROAD])
+    result = evaluate(lambda _: _prediction([IGNORE] * 2, [ROAD] * 2), [frame], STREET8).summary()
+    assert set(result["iou_percent"]) == {"3d", "fused", "all"}
+    assert result["label_free"]["agreement_2d_3d"] is None
+
+
+def test_points_that_were_not_segmented_count_as_missed() -> None:
+    frame = _frame([AHEAD, AHEAD], [ROAD, ROAD])
+    result = evaluate(lambda _: _prediction([ROAD, IGNORE], [ROAD, IGNORE]), [frame], STREET8).summary()
+    assert result["iou_percent"]["fused"]["classes"]["road"] == 50
+
+
+def test_seen_is_the_geometry_and_not_the_model() -> None:
+    assert seen_by_a_camera(_frame([AHEAD, BEHIND, (np.nan,) * 3], None)).tolist() == [True, False, False]
+
+
+def test_fuse_is_the_mean_where_both_are_there() -> None:
+    fused = fuse(_prediction([ROAD, IGNORE], [ROAD, ROAD]))
+    assert fused[0, ROAD] == pytest.approx((0.93 + 0.65) / 2)
+    assert fused[1, ROAD] == pytest.approx(0.65)
+
+
+def test_an_empty_source_is_an_error() -> None:
+    with pytest.raises(DataError, match="no frame"):
+        evaluate(lambda _: _prediction([], []), [], STREET8)
