@@ -52,13 +52,14 @@ class CollectedSet(Generic[P]):
     """A cloud with the images that joined it, by camera: (stamp_ns, payload).
 
     nearest_s: per camera, how far the nearest image was from the stamp it should have, whether it joined or not;
-    cameras without any image are missing.
+    cameras without any image are missing. arrived_ns: when the cloud came, by the caller's clock.
     """
 
     cloud: P
     cloud_stamp_ns: int
     images: dict[str, tuple[int, P]]
     nearest_s: dict[str, float] = field(default_factory=dict)
+    arrived_ns: int = 0
 
 
 @dataclass
@@ -233,7 +234,7 @@ class Collector(Generic[P]):
         for image in chosen.values():
             image.used = True
         images = {camera: (image.stamp_ns, image.payload) for camera, image in chosen.items()}
-        return CollectedSet(cloud.payload, cloud.stamp_ns, images, nearest_s)
+        return CollectedSet(cloud.payload, cloud.stamp_ns, images, nearest_s, cloud.arrived_ns)
 
     def _forget(self, camera: str, count: int) -> None:
         """Removes the oldest images of a camera."""

@@ -16,9 +16,15 @@ from clip2uda_core.inference import segmenter as segmenter_module
 from clip2uda_core.inference.segmenter import ModelConfig, Segmenter, choose_device, init_checkpoint
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.models.checkpoint import load_checkpoint
+from clip2uda_core.models.network import NetworkConfig
+from clip2uda_core.models.sparse_unet import SparseUNetConfig
 from clip2uda_core.types import Frame, Prediction
 
 STREET8 = LabelSpace.load("street8")
+CONFIG = ModelConfig(
+    prepare=PrepareConfig(voxel_size_m=0.2, max_range_m=40),
+    network=NetworkConfig(sparse_unet=SparseUNetConfig(channels=8, levels=4)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained checkpoint and the weights of the stand-in CLIP that it needs."""
     path = tmp_path_factory.mktemp("model")
     clip = save_clip_weights(path / "clip.safetensors")
-    prepare = PrepareConfig(voxel_size_m=0.2, max_range_m=40)
-    init_checkpoint(path / "model.safetensors", STREET8, ModelConfig(clip=clip, prepare=prepare))
+    init_checkpoint(path / "model.safetensors", STREET8, CONFIG.model_copy(update={"clip": clip}))
     return path
 
 
@@ -169,10 +174,23 @@ def test_clip_weights_can_be_given_and_must_be_the_same(folder: Path, tmp_path: 
 def test_an_untrained_checkpoint_is_repeatable(folder: Path, tmp_path: Path) -> None:
     clip = save_clip_weights(tmp_path / "clip.safetensors")
     for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
-        init_checkpoint(tmp_path / name, STREET8, ModelConfig(clip=clip), seed)
+        init_checkpoint(tmp_path / name, STREET8, CONFIG.model_copy(update={"clip": clip}), seed)
     first, same, other = (load_checkpoint(tmp_path / name).state for name in "abc")
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not torch.equal(first["heads_2d.main.weight"], other["heads_2d.main.weight"])
+
+
+def test_a_model_of_points_alone_needs_no_clip(tmp_path: Path) -> None:
+    clip = save_clip_weights(tmp_path / "clip.safetensors")
+    config = CONFIG.model_copy(update={"clip": clip, "branches": "3d"})
+    init_checkpoint(tmp_path / "model.safetensors", STREET8, config)
+    (tmp_path / "clip.safetensors").unlink()
+    model = Segmenter.from_checkpoint(tmp_path / "model.safetensors")
+    assert model.info["clip"] is None
+    prediction = model.segment(frame(scattered_points(50), camera_view()))
+    check(prediction, 50)
+    assert not prediction.seen.any()
+    assert (prediction.labels != IGNORE).all()
 
 
 @pytest.mark.parametrize(
