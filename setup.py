@@ -80,6 +80,8 @@ setup(
     entry_points={
         "console_scripts": [
             "clip2uda = clip2uda_core.cli:main",
+            "clip2uda_play = clip2uda_ros.player:main",
+            "clip2uda_record = clip2uda_ros.recorder:main",
             "segment_node = clip2uda_ros.segment_node:main",
         ],
     },

@@ -1,0 +1,123 @@
+"""The subscriptions of the active node. A callback counts its message and hands it on, nothing more."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+from clip2uda_ros.compat import Subscriber, TFMessage
+from clip2uda_ros.diagnostics import TopicStatus
+from clip2uda_ros.meters import RateMeter
+from clip2uda_ros.parameters import SegmenterParameters
+
+POINTS_TOPIC = "~/input/points"
+
+
+def image_topic(camera: str, compressed: bool) -> str:
+    return f"~/input/{camera}/image/compressed" if compressed else f"~/input/{camera}/image"
+
+
+def camera_info_topic(camera: str) -> str:
+    return f"~/input/{camera}/camera_info"
+
+
+def sensor_qos() -> QoSProfile:
+    """Best effort and shallow: lost is better than late. New each time, as ROS writes the overrides into it."""
+    return QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def transform_qos(static: bool) -> QoSProfile:
+    """What tf2's listener asks for."""
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if static else DurabilityPolicy.VOLATILE
+    return QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+
+
+class Receiver(Protocol):
+    """Who takes the messages. Called from one callback group, one message at a time."""
+
+    def on_cloud(self, message: PointCloud2) -> None: ...
+    def on_image(self, message: Image | CompressedImage, camera: str) -> None: ...
+    def on_camera_info(self, message: CameraInfo, camera: str) -> None: ...
+    def on_transforms(self, message: Any, static: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Input:
+    """One subscription, and how fast its messages come."""
+
+    topic: str
+    subscriber: Subscriber
+    meter: RateMeter
+
+
+class Inputs:
+    """Creates the subscriptions of `parameters` on `node`; `close` destroys them.
+
+    QoS is sensor data's (best effort), and ROS' `qos_overrides.<topic>.subscription.*` parameters change it.
+    """
+
+    def __init__(
+        self, node: Node, parameters: SegmenterParameters, group: CallbackGroup, receiver: Receiver, with_tf: bool
+    ) -> None:
+        self._node = node
+        self._group = group
+        self.points = self._subscribe(PointCloud2, POINTS_TOPIC, sensor_qos(), receiver.on_cloud)
+        self.images: dict[str, Input] = {}
+        self.camera_infos: dict[str, Input] = {}
+        for name, camera in ((name, parameters.camera[name]) for name in parameters.cameras):
+            kind = CompressedImage if camera.compressed else Image
+            topic = image_topic(name, camera.compressed)
+            self.images[name] = self._subscribe(kind, topic, sensor_qos(), receiver.on_image, name)
+            info_topic = camera_info_topic(name)
+            self.camera_infos[name] = self._subscribe(
+                CameraInfo, info_topic, sensor_qos(), receiver.on_camera_info, name
+            )
+        self._transforms: list[Input] = []
+        if with_tf:
+            for topic, static in (("/tf", False), ("/tf_static", True)):
+                entry = self._subscribe(TFMessage, topic, transform_qos(static), receiver.on_transforms, static)
+                self._transforms.append(entry)
+
+    def close(self) -> None:
+        for entry in self._all():
+            self._node.destroy_subscription(entry.subscriber.sub)
+
+    def status(self, entry: Input, now_s: float) -> TopicStatus:
+        """Who publishes the topic, whose QoS does not fit, and what arrives."""
+        publishers = self._node.get_publishers_info_by_topic(entry.topic)
+        mine = entry.subscriber.sub.qos_profile
+        misfits = [
+            info for info in publishers if qos_check_compatible(info.qos_profile, mine)[0] == QoSCompatibility.ERROR
+        ]
+        return TopicStatus(
+            topic=entry.topic,
+            publishers=len(publishers),
+            incompatible=tuple(sorted({f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in misfits})),
+            count=entry.meter.count,
+            rate_hz=entry.meter.rate_hz(now_s),
+        )
+
+    def _subscribe(
+        self, kind: type, topic: str, qos: QoSProfile, callback: Callable[..., None], *arguments: Any
+    ) -> Input:
+        subscriber = Subscriber(
+            self._node,
+            kind,
+            topic,
+            qos_profile=qos,
+            callback_group=self._group,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        meter = RateMeter()
+        subscriber.registerCallback(lambda _: meter.tick(time.monotonic()))
+        subscriber.registerCallback(callback, *arguments)
+        return Input(subscriber.sub.topic_name, subscriber, meter)
+
+    def _all(self) -> Sequence[Input]:
+        return [self.points, *self.images.values(), *self.camera_infos.values(), *self._transforms]

@@ -1,0 +1,23 @@
+"""The executable `segment_node`: checks the interpreter, then runs the node."""
+
+import signal
+import sys
+
+from clip2uda_ros.requirements import missing_requirements
+
+
+def main() -> None:
+    """Runs `segmenter` until SIGINT or SIGTERM."""
+    if problem := missing_requirements():
+        sys.exit(f"segment_node: {problem}")
+    # The imports take seconds, and until they are done there is nothing that would have to end in order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
+    from clip2uda_ros.node import run
+    from clip2uda_ros.process import run_process
+
+    run_process(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What every test over DDS needs: ROS itself, a domain of its own, and the transport profile for large messages."""
+
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: source it, or pip install 'clip2uda_ros[ros-pip]'")
+
+from peer import Peer
+
+from clip2uda_core.labels import LabelSpace
+from clip2uda_ros import transport
+
+transport.use_profile()
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+LAST_DOMAIN = 101
+"""Above it, the ports of a domain meet those that Linux gives to anyone."""
+
+_domains = itertools.count(os.getpid())
+
+
+@pytest.fixture(scope="session")
+def next_domain() -> Iterator[int]:
+    """A stream of ROS domain ids that tests of other sessions on this machine are unlikely to use."""
+    return (1 + number % LAST_DOMAIN for number in _domains)
+
+
+@pytest.fixture
+def domain(next_domain: Iterator[int]) -> int:
+    """A ROS domain for this test alone."""
+    return next(next_domain)
+
+
+@pytest.fixture
+def peer(domain: int) -> Iterator[Peer]:
+    """The test's own node, in the test's domain."""
+    peer = Peer(domain)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(scope="module")
+def module_domain(next_domain: Iterator[int]) -> int:
+    """A ROS domain for the tests of one file, which share a node."""
+    return next(next_domain)
+
+
+@pytest.fixture(scope="module")
+def module_peer(module_domain: int) -> Iterator[Peer]:
+    peer = Peer(module_domain)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model beside a CLIP at random: small, and its labels mean nothing."""
+    # Imported here because torch takes seconds, and most tests of the suite need none.
+    from clip2uda_core.data.prepare import PrepareConfig
+    from clip2uda_core.inference.segmenter import ModelConfig, init_checkpoint
+    from clip2uda_core.models.clip_weights import ClipConfig
+    from clip2uda_core.models.decoder import DecoderConfig
+    from clip2uda_core.models.network import NetworkConfig
+    from clip2uda_core.models.sparse_unet import SparseUNetConfig
+
+    network = NetworkConfig(decoder=DecoderConfig(channels=16), sparse_unet=SparseUNetConfig(channels=8, levels=4))
+    clip = ClipConfig(model="sim-clip", weights=None, precision="fp32")
+    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
+    config = ModelConfig(prepare=PrepareConfig(image_max_width_px=320), clip=clip, network=network)
+    init_checkpoint(path, LabelSpace.load("street8"), config)
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def wheels_do_not_restart_children() -> None:
+    """PyPI's ROS re-executes each Python once to set its library path. Children inherit ours, so they need not."""
+    if "_ROS_WHEELS_BOOTSTRAP_COMPLETE" in os.environ:
+        assert os.environ["LD_LIBRARY_PATH"], sys.executable
