@@ -94,8 +94,10 @@ def segment(
 
 
 def _print_summary(console: Console, summary: "RecordingSummary") -> None:
-    share = 100 * summary.seen / max(1, summary.points)
-    console.print(f"{summary.frames} clouds, {summary.points:,} points, {share:.1f} % of them seen by a camera")
+    share = f"2D and 3D together on {100 * summary.seen / max(1, summary.points):.1f} % of them"
+    console.print(
+        f"{summary.frames} clouds, {summary.points:,} points, {share if summary.seen else '3D alone on all of them'}"
+    )
     histogram = Table(title="labels", title_justify="left", title_style="bold", box=None, show_header=False)
     for name, count in zip((*summary.labels.names, "none"), summary.histogram, strict=True):
         histogram.add_row(name, f"{100 * count / max(1, summary.points):5.1f} %")
@@ -108,9 +110,10 @@ def _print_summary(console: Console, summary: "RecordingSummary") -> None:
         milliseconds = 1e3 * np.asarray(seconds)
         times.add_row(stage, f"{np.median(milliseconds):.1f}", f"{np.percentile(milliseconds, 95):.1f}")
     console.print(times)
-    if summary.confusion is not None and summary.confusion_seen is not None:
+    if summary.confusion is not None:
         console.print(_confusion_table(summary.confusion, "all labelled points"))
-        console.print(_confusion_table(summary.confusion_seen, "labelled points that a camera sees"))
+    if summary.confusion_seen is not None and summary.seen:
+        console.print(_confusion_table(summary.confusion_seen, "labelled points that 2D took part in"))
 
 
 def _confusion_table(matrix: "ConfusionMatrix", which: str) -> Table:

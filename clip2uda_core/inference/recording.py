@@ -28,9 +28,10 @@ LABELLED_TOPIC = "/segmenter/output/points"
 class RecordingSummary:
     """What came out of a recording.
 
-    frames, points: how many were labelled. seen: points that a camera saw. histogram: (K + 1,) points by label, those
-    without one last. times_s: stage -> seconds, one a frame. confusion: against the recording's own labels, for all
-    points and for those that a camera saw; None where it has no labels. files: what was written.
+    frames, points: how many were labelled. seen: points that a camera saw, so that 2D took part; 0 with a model of the
+    3D branch alone. histogram: (K + 1,) points by label, those without one last. times_s: stage -> seconds, one a
+    frame. confusion, confusion_seen: against the recording's own labels, of all points and of those seen; None where
+    it has no labels. files: what was written.
     """
 
     labels: LabelSpace
