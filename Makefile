@@ -20,6 +20,9 @@ VENV_FLAGS :=
 EXTRAS := dev,ros-pip
 endif
 
+# Threads that wait must not spin: the node, the player and the tests share the cores.
+export OMP_WAIT_POLICY ?= passive
+
 .PHONY: setup demo test bench lint clean
 
 setup: $(READY)

@@ -20,7 +20,7 @@ from clip2uda_core.paths import config_file
 from clip2uda_core.types import Frame
 from clip2uda_ros.children import child
 
-SIMULATED_SOURCE = "synthetic:day_to_night:target:test"
+SIMULATED_SOURCE = "synthetic:sim_to_kitti:source:val"
 OUTPUT_TOPIC = "/segmenter/output/points"
 START_TIMEOUT_S = 180.0
 

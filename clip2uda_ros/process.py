@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
@@ -27,7 +28,7 @@ def run_process(run: Callable[[Sequence[str], threading.Event], int]) -> None:
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     try:
         code = run(remove_ros_args(sys.argv)[1:], stop)
-    except Clip2udaError as error:
+    except (Clip2udaError, ParameterException) as error:
         get_logger("clip2uda_ros").fatal(str(error))
         code = 1
     finally:

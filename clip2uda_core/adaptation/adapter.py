@@ -121,7 +121,7 @@ class Adapter:
         self._iteration = Iteration(self.network, image_branch, weights, config.losses)
 
         with_prompts = config.schedule == "joint" or config.losses.use_prompts
-        self.state = TrainingState.begin(self.network, with_images, with_prompts, config.optimizer, config.steps)
+        self.state = TrainingState.begin(self.network, with_prompts, config.optimizer, config.steps)
         saved = load_newest_state(self.out / "states")
         if saved is not None:
             check_identity(saved["identity"], self._identity())

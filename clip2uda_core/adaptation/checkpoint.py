@@ -42,12 +42,10 @@ class TrainingState:
     step: int = 0
 
     @staticmethod
-    def begin(
-        network: nn.Module, with_images: bool, with_prompts: bool, config: OptimizerConfig, steps: int
-    ) -> "TrainingState":
-        """A network before its first iteration. Without images, the 3D network alone is trained."""
-        prompt, representation = split_parameters(network, with_images)
-        prompt_optimizer = Adam(prompt, config.prompt_learning_rate) if with_images and with_prompts else None
+    def begin(network: nn.Module, with_prompts: bool, config: OptimizerConfig, steps: int) -> "TrainingState":
+        """A network before its first iteration."""
+        prompt, representation = split_parameters(network)
+        prompt_optimizer = Adam(prompt, config.prompt_learning_rate) if prompt and with_prompts else None
         optimizer = Adam(representation, config.learning_rate)
         milestones = [round(share * steps) for share in config.decay_at]
         optimizers = [optimizer] if prompt_optimizer is None else [prompt_optimizer, optimizer]
@@ -78,21 +76,17 @@ class TrainingState:
             scheduler.load_state_dict(of_scheduler)
 
 
-def split_parameters(network: nn.Module, with_images: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What step (a) trains, and what step (b) trains: all weights of the network, each once, and none of CLIP's.
-    Without images, the 3D network alone."""
+def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What step (a) trains, and what step (b) trains: all weights of the network, each once, and none of CLIP's."""
     prompt, representation = [], []
     for name, parameter in network.named_parameters():
         module = name.split(".", 1)[0]
-        if module in ("sparse_unet", "heads_3d"):
-            representation.append(parameter)
-        elif module in ("prompts", "adapter"):
+        if module in ("prompts", "adapter"):
             prompt.append(parameter)
         else:
-            assert module in ("decoder", "heads_2d"), f"{name} belongs to no step of the method"
-            if with_images:
-                representation.append(parameter)
-    return (prompt if with_images else []), representation
+            assert module in ("decoder", "heads_2d", "sparse_unet", "heads_3d"), f"{name} belongs to no step"
+            representation.append(parameter)
+    return prompt, representation
 
 
 def save_state(folder: Path, step: int, state: Mapping[str, Any]) -> Path:

@@ -14,7 +14,7 @@ def demo(
         Path | None, typer.Option(help="A recording of your own (KITTI drive, rosbag) instead of a simulated street.")
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="Model to run; default: the one that ships.")] = "default",
-    frames: Annotated[int, typer.Option(help="Clouds to play.", min=1)] = 60,
+    frames: Annotated[int, typer.Option(help="Clouds to play.", min=1)] = 40,
 ) -> None:
     """Plays a short recording over DDS to the real node, records what it publishes, and draws it.
 

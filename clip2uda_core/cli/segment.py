@@ -80,7 +80,8 @@ def segment(
     )
     reader = open_source(src, options)
     card = segmenter.info
-    console.print(f"[bold]model[/] {path.name} on {card['device']}, CLIP {card['clip']}: {card['training']}")
+    branches = f"2D beside CLIP {card['clip']}, and 3D" if card["clip"] else "the 3D branch alone, without CLIP"
+    console.print(f"[bold]model[/] {path.name} on {card['device']}, {branches}: {card['training']}")
     columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=len(reader))

@@ -14,7 +14,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SRC",
-        help="A rosbag (file or folder), a KITTI raw drive, a SemanticKITTI sequence, or synthetic:SCENARIO[:SPLIT].",
+        help="A rosbag (file or folder), a KITTI raw drive, a SemanticKITTI sequence, "
+        "or synthetic:SCENARIO[:DOMAIN[:SPLIT]].",
     ),
 ]
 PointsTopic = Annotated[

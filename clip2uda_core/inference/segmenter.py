@@ -17,7 +17,7 @@ from clip2uda_core.geometry import SE3, PinholeCamera
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.models.checkpoint import Checkpoint, CheckpointHeader, load_checkpoint, load_state, save_checkpoint
 from clip2uda_core.models.clip import FrozenClip
-from clip2uda_core.models.clip_weights import HOW_TO_GIVE_WEIGHTS, ClipConfig, dimensions, load_model_config
+from clip2uda_core.models.clip_weights import HOW_TO_GIVE_WEIGHTS, ClipConfig
 from clip2uda_core.models.network import Clip2udaNetwork, NetworkConfig
 from clip2uda_core.types import CameraView, Frame, PointCloud, Prediction
 
@@ -178,7 +178,7 @@ class Segmenter:
 
 def build_network(config: ModelConfig, labels: LabelSpace, clip: FrozenClip | None) -> Clip2udaNetwork:
     """The network, initialised at random, that `config` describes for a label space beside a CLIP, or without one."""
-    sizes = dimensions(load_model_config(config.clip.model)) if clip is None else clip.dimensions
+    sizes = None if clip is None else clip.dimensions
     return Clip2udaNetwork(config.network, len(labels), sizes, len(config.prepare.point_features))
 
 
@@ -198,15 +198,19 @@ def _load_clip(path: Path, expected_hash: str, config: ClipConfig, weights: str 
 def init_checkpoint(path: Path, labels: LabelSpace, config: ModelConfig | None = None, seed: int = 0) -> None:
     """Writes an untrained checkpoint: random weights, and T_target of the plain prompts "a photo of a <class>."."""
     config = config or ModelConfig()
-    clip = FrozenClip.load(config.clip, text=True)
-    assert clip.text is not None
+    clip = None if config.branches == "3d" else FrozenClip.load(config.clip, text=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(config, labels, clip)
-    with torch.no_grad():
-        network.text_target.copy_(clip.text.encode(tuple(f"a photo of a {prompt}." for prompt in labels.prompts)))
+    if clip is not None:
+        assert clip.text is not None
+        with torch.no_grad():
+            network.text_target.copy_(clip.text.encode(tuple(f"a photo of a {prompt}." for prompt in labels.prompts)))
     header = CheckpointHeader(
-        labels=labels.config, config=config.model_dump(mode="json"), clip_hash=clip.weight_hash, training="untrained"
+        labels=labels.config,
+        config=config.model_dump(mode="json"),
+        clip_hash="" if clip is None else clip.weight_hash,
+        training="untrained",
     )
     save_checkpoint(path, Checkpoint(header, network.state_dict()))
 

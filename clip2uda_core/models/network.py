@@ -57,15 +57,17 @@ class Clip2udaNetwork(nn.Module):
 
     text_target: Tensor
 
-    def __init__(self, config: NetworkConfig, classes: int, clip: ClipDimensions, voxel_channels: int) -> None:
+    def __init__(self, config: NetworkConfig, classes: int, clip: ClipDimensions | None, voxel_channels: int) -> None:
+        """`clip` None is a network of the 3D branch alone: it has nothing that looks at images."""
         super().__init__()
-        self.prompts = PromptLearner(config.prompts, clip.text_width)
-        self.adapter = VisualPromptAdapter(config.adapter, clip.embed_dim)
-        self.decoder = SharedDecoder(config.decoder, clip.width, classes)
-        self.heads_2d = Heads(config.decoder.channels, classes)
+        if clip is not None:
+            self.prompts = PromptLearner(config.prompts, clip.text_width)
+            self.adapter = VisualPromptAdapter(config.adapter, clip.embed_dim)
+            self.decoder = SharedDecoder(config.decoder, clip.width, classes)
+            self.heads_2d = Heads(config.decoder.channels, classes)
         self.sparse_unet = SparseUNet(config.sparse_unet, voxel_channels)
         self.heads_3d = Heads(self.sparse_unet.out_channels, classes)
-        self.register_buffer("text_target", torch.zeros(classes, clip.embed_dim))
+        self.register_buffer("text_target", torch.zeros(classes, 0 if clip is None else clip.embed_dim))
 
     def score_map(self, visual: VisualFeatures, text: Tensor) -> Tensor:
         """M, (B, K, h, w) in -1..1: how much each place of B images looks like each class, by the text embeddings T_d

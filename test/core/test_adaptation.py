@@ -25,7 +25,8 @@ from clip2uda_core.adaptation.config import AdaptConfig
 from clip2uda_core.cli.adapt import adapt, check_out, interrupt_as_request, load_method
 from clip2uda_core.config import parse_config
 from clip2uda_core.errors import CheckpointError, Clip2udaError, ConfigError, DataError
-from clip2uda_core.inference.segmenter import Segmenter
+from clip2uda_core.inference.segmenter import ModelConfig, Segmenter, build_network
+from clip2uda_core.labels import LabelSpace
 from clip2uda_core.paths import share_dir
 from clip2uda_core.types import Frame, PointCloud
 
@@ -132,12 +133,17 @@ def test_no_weight_of_clip_changes_and_none_is_trained_or_saved(tmp_path: Path) 
 
 def test_the_two_steps_share_no_weight_and_miss_none(tmp_path: Path) -> None:
     network = _adapter(_config(), tmp_path).network
-    prompt, representation = split_parameters(network, with_images=True)
+    prompt, representation = split_parameters(network)
     everything = [id(parameter) for parameter in network.parameters()]
     assert sorted(map(id, [*prompt, *representation])) == sorted(everything)
-    only_3d = split_parameters(network, with_images=False)
-    assert only_3d[0] == []
-    assert len(only_3d[1]) == len(list(network.sparse_unet.parameters())) + len(list(network.heads_3d.parameters()))
+
+
+def test_a_network_of_points_alone_has_nothing_for_images() -> None:
+    network = build_network(ModelConfig(branches="3d"), LabelSpace.load("street8"), clip=None)
+    prompt, representation = split_parameters(network)
+    assert prompt == []
+    assert {name.split(".")[0] for name, _ in network.named_parameters()} == {"sparse_unet", "heads_3d"}
+    assert len(representation) == len(list(network.parameters()))
 
 
 def test_each_step_gives_gradients_to_its_own_modules_alone(tmp_path: Path) -> None:

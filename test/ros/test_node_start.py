@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from peer import Peer
-from processes import process
+from processes import Process, process
 from rclpy.client import Client
 from services import report, set_parameter, state, transition
 from world import World, scattered_points, write_calibration
@@ -27,6 +27,15 @@ def test_missing_requirements_are_named_with_the_interpreter_and_the_command() -
     assert f"{sys.executable} -m pip install" in result.stderr
     assert "open_clip_torch" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.ros
+def test_a_parameter_of_the_wrong_type_is_named(domain: int, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    node = Process("clip2uda_ros.segment_node", ["--ros-args", "-p", "sync.tolerance_s:=1"], domain, log)
+    assert node.end() == 1
+    assert "'sync.tolerance_s' to '1' of type 'INTEGER', expecting type 'DOUBLE'" in log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.mark.ros

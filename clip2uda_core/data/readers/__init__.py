@@ -28,7 +28,7 @@ SYNTHETIC = "synthetic:"
 
 
 def open_source(source: str | Path, options: ReaderOptions | None = None) -> Reader:
-    """The reader for a rosbag, a KITTI raw drive, a SemanticKITTI sequence, or `synthetic:SCENARIO[:SPLIT]`.
+    """The reader for a rosbag, a KITTI raw drive, a SemanticKITTI sequence, or `synthetic:SCENARIO[:DOMAIN[:SPLIT]]`.
 
     Raises DataError that lists what was looked for when nothing fits.
     """
