@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from clip2uda_core.cli.console import make_console
 from clip2uda_core.data.bag_writer import POINTS_TOPIC, BagWriter
 from clip2uda_core.data.calibration import Calibration, describe_camera, save_calibration
 from clip2uda_core.data.readers import ReaderOptions, open_source
@@ -52,7 +53,7 @@ def run_demo(out: Path, real: Path | None, checkpoint: str, frames: int) -> None
 
     Raises Clip2udaError when a part fails; every process that was started has ended then.
     """
-    console = Console()
+    console = make_console()
     files = DemoFiles(out)
     out.mkdir(parents=True, exist_ok=True)
     model = config_file(checkpoint, "checkpoints", ".safetensors")
@@ -131,7 +132,7 @@ def _summarise(files: DemoFiles, labels: LabelSpace, console: Console) -> None:
         if frame.views and (drawn is None or index <= len(reader) // 2):
             drawn = frame
     pictures = [] if drawn is None else _draw(drawn, files.folder, labels)
-    table = Table(title="labels of all published points", title_justify="left", box=None)
+    table = Table(title="labels published", title_justify="left", box=None, show_header=False)
     for name, count in zip((*labels.names, "none"), (*histogram[: len(labels)], histogram[IGNORE]), strict=True):
         table.add_row(name, f"{100 * count / max(1, histogram.sum()):5.1f} %")
     console.print(table)
