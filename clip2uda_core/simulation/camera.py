@@ -18,6 +18,9 @@ MIDDLE_GRAY = 0.19
 SPREAD_PX = ((-0.33, -0.2), (0.33, 0.2))
 """Where pixels on outlines are looked at besides their centre."""
 
+EDGE_CONTRAST = 0.25
+"""Least difference in the logarithm of light that makes an outline a step that shows."""
+
 
 def pixel_rays(camera: CameraModel) -> NDArray[np.float32]:
     """(H·W, 3) unit directions through the pixel centres, row by row, in the optical frame; NaN where the lens has
@@ -70,12 +73,12 @@ def render(
     seen = np.isfinite(directions[:, 0])
     directions[~seen] = (0, 0, 1)
     origin = world_from_camera[:3, 3].astype(np.float32)
-    hits = _cast(snapshot, origin, directions)
-    opened = _openness(snapshot, hits, shape, rng)
+    hits = snapshot.cast(origin, directions)
+    opened = np.ones(len(rays), np.float32) if look.night else _openness(snapshot, hits, shape, rng)
     light = radiance(snapshot, hits, directions, pixel_rad, look, opened)
     edges = _edges(hits, light, shape)
     around = _rays_around(directions.reshape(*shape, 3), edges)
-    more = _cast(snapshot, origin, around)
+    more = snapshot.cast(origin, around)
     spread = radiance(snapshot, more, around, pixel_rad, look, np.tile(opened[edges], len(SPREAD_PX)))
     light[edges] = (light[edges] + spread.reshape(len(SPREAD_PX), -1, 3).sum(0)) / (1 + len(SPREAD_PX))
     light[~seen] = 0
@@ -101,8 +104,8 @@ def _edges(hits: Hits, light: NDArray[np.float32], shape: tuple[int, int]) -> ND
     kind = (hits.instance * 64 + hits.material + (~hits.hit) * 32).reshape(shape)
     tone = np.log(light @ np.array([0.21, 0.72, 0.07], np.float32) + 0.02).reshape(shape)
     edge = np.zeros(shape, bool)
-    across = (kind[1:] != kind[:-1]) & (np.abs(tone[1:] - tone[:-1]) > 0.12)
-    along = (kind[:, 1:] != kind[:, :-1]) & (np.abs(tone[:, 1:] - tone[:, :-1]) > 0.12)
+    across = (kind[1:] != kind[:-1]) & (np.abs(tone[1:] - tone[:-1]) > EDGE_CONTRAST)
+    along = (kind[:, 1:] != kind[:, :-1]) & (np.abs(tone[:, 1:] - tone[:, :-1]) > EDGE_CONTRAST)
     edge[1:] |= across
     edge[:-1] |= across
     edge[:, 1:] |= along
@@ -117,11 +120,6 @@ def _rays_around(directions: NDArray[np.float32], pixels: NDArray[np.integer]) -
     center = directions.reshape(-1, 3)[pixels]
     shifted = np.concatenate([center + np.float32(du) * along_u + np.float32(dv) * along_v for du, dv in SPREAD_PX])
     return shifted / np.sqrt(np.einsum("ij,ij->i", shifted, shifted))[:, None]
-
-
-def _cast(snapshot: Snapshot, origin: NDArray[np.floating], directions: NDArray[np.float32]) -> Hits:
-    origins = np.broadcast_to(origin.astype(np.float32), directions.shape)
-    return snapshot.cast(np.ascontiguousarray(origins), directions)
 
 
 def radiance(

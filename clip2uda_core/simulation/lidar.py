@@ -57,13 +57,12 @@ def sweep(scene: Scene, snapshot: Snapshot, config: LidarConfig, stamp_ns: int, 
 def _in_world(
     scene: Scene, snapshot: Snapshot, config: LidarConfig, rays: NDArray[np.float32], times: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Origins and directions (A·B, 3) of the rays in the world."""
+    """Origin (3,), or (A·B, 3) with ego motion, and directions (A·B, 3) of the rays in the world."""
     mount = config.mount.base_from_sensor()
-    firings, beams, _ = rays.shape
+    beams = rays.shape[1]
     if not config.ego_motion:
         pose = (snapshot.ego @ mount).astype(np.float32)
-        origins = np.broadcast_to(pose[:3, 3], (firings * beams, 3))
-        return np.ascontiguousarray(origins), rays.reshape(-1, 3) @ pose[:3, :3].T
+        return pose[:3, 3], rays.reshape(-1, 3) @ pose[:3, :3].T
     half = 0.5 / config.rate_hz
     step = np.minimum((times / (2 * half) + 0.5) * MOTION_STEPS, MOTION_STEPS - 1).astype(int)
     moments = snapshot.time_s + half * (2 * np.arange(MOTION_STEPS) + 1 - MOTION_STEPS) / MOTION_STEPS

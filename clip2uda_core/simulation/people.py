@@ -16,7 +16,7 @@ CLOTHES: tuple[Color, ...] = (
 def _limb(points: list[tuple[float, float, float]], radii: tuple[float, ...], material: Material, color: Color) -> Mesh:
     return merge(
         [
-            tube(a, b, (ra, rb), 7, material, color)
+            tube(a, b, (ra, rb), 5, material, color)
             for a, b, ra, rb in zip(points, points[1:], radii, radii[1:], strict=False)
         ]
     )
@@ -64,9 +64,9 @@ def walker(rng: np.random.Generator, phase: float) -> Mesh:
 
 
 def _ring(x: float, radius: float, color: Color) -> Mesh:
-    angles = np.linspace(0, 2 * np.pi, 13)
+    angles = np.linspace(0, 2 * np.pi, 11)
     points = [(x + radius * float(np.cos(a)), 0.0, 0.34 + radius * float(np.sin(a))) for a in angles]
-    return _limb(points, (0.02,) * 13, Material.BICYCLE, color)
+    return _limb(points, (0.02,) * 11, Material.BICYCLE, color)
 
 
 def cyclist(rng: np.random.Generator, phase: float) -> Mesh:

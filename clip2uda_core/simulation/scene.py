@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from clip2uda_core.simulation.ground import Ground, ground_poses
 from clip2uda_core.simulation.layout import Layout, lay_out
 from clip2uda_core.simulation.materials import LABELS, Material
-from clip2uda_core.simulation.mesh import Mesh
+from clip2uda_core.simulation.mesh import Mesh, merge
 from clip2uda_core.simulation.site import Lamp
 from clip2uda_core.simulation.town import TownConfig
 from clip2uda_core.simulation.traffic import Actor, populate, shapes
@@ -78,21 +78,24 @@ class Snapshot:
         self.movers_from = scene.layout.objects
         self._casters = [scene.standing]
         movers = shapes(scene.actors, time_s, self.ground, ego[:2, 3], MOVERS_REACH_M)
-        if len(movers):
-            self._casters.append(Caster(movers))
+        self._balls = np.array([_ball(mover) for mover in movers], np.float32).reshape(-1, 4)
+        if movers:
+            self._casters.append(Caster(merge(movers)))
 
-    def cast(self, origins_m: NDArray[np.float32], directions: NDArray[np.float32]) -> Hits:
-        """What rays (N, 3) from `origins_m` along unit `directions` hit first."""
+    def cast(self, origin_m: NDArray[np.float32], directions: NDArray[np.float32]) -> Hits:
+        """What rays along unit `directions` (N, 3) hit first; origin_m: (3,) of all rays, or (N, 3) one of each."""
+        origins_m = np.ascontiguousarray(np.broadcast_to(origin_m, directions.shape))
         distance, face, bary, normal = self._casters[0].first(origins_m, directions)
         mesh, known = self._casters[0].mesh, np.maximum(face, 0)
         material, color, instance = mesh.material[known], mesh.color[known], mesh.instance[known]
         for caster in self._casters[1:]:
-            near, mover, _, mover_normal = caster.first(origins_m, directions)
-            closer = np.flatnonzero(near < distance)
-            distance[closer], normal[closer], face[closer] = near[closer], mover_normal[closer], mover[closer]
-            material[closer] = caster.mesh.material[mover[closer]]
-            color[closer] = caster.mesh.color[mover[closer]]
-            instance[closer] = caster.mesh.instance[mover[closer]]
+            at = self._toward_movers(origin_m, directions)
+            near, mover, _, mover_normal = caster.first(origins_m[at], directions[at])
+            closer = near < distance[at]
+            at, mover = at[closer], mover[closer]
+            distance[at], normal[at], face[at] = near[closer], mover_normal[closer], mover
+            material[at], color[at] = caster.mesh.material[mover], caster.mesh.color[mover]
+            instance[at] = caster.mesh.instance[mover]
         hit = face >= 0
         place = origins_m + directions * np.where(hit, distance, np.float32(0))[:, None]
         facing = np.einsum("ij,ij->i", normal, directions)
@@ -106,6 +109,17 @@ class Snapshot:
         pane_uv[panes] = a + bary[panes, :1] * (b - a) + bary[panes, 1:] * (c - a)
         return Hits(hit, distance, place, normal, pane_uv, material, LABELS[material], color, instance, face)
 
+    def _toward_movers(self, origin_m: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.integer]:
+        """Rays that may hit a mover: of a common origin, those that pass the ball around one."""
+        if origin_m.ndim == 2:
+            return np.arange(len(directions))
+        toward = self._balls[:, :3] - origin_m
+        distance = np.linalg.norm(toward, axis=1)
+        cosine = np.sqrt(np.clip(1 - (self._balls[:, 3] / np.maximum(distance, 1e-6)) ** 2, 0, 1))
+        cosine[distance <= self._balls[:, 3]] = -1.0
+        passing = directions @ (toward / np.maximum(distance, 1e-6)[:, None]).T > cosine - np.float32(1e-5)
+        return np.flatnonzero(passing.any(axis=1))
+
     def blocked(
         self, origins_m: NDArray[np.float32], directions: NDArray[np.float32], reach_m: NDArray[np.float32]
     ) -> NDArray[np.bool_]:
@@ -114,6 +128,13 @@ class Snapshot:
         for caster in self._casters[1:]:
             result |= caster.blocked(origins_m, directions, reach_m)
         return result
+
+
+def _ball(mesh: Mesh) -> tuple[float, float, float, float]:
+    """Centre and radius of a ball around a mesh."""
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    x, y, z = ((low + high) / 2).tolist()
+    return x, y, z, float(np.linalg.norm(high - low)) / 2
 
 
 def ego_speed_mps(town: TownConfig, seed: tuple[int, ...]) -> float:

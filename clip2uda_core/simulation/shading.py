@@ -15,8 +15,9 @@ Light = NDArray[np.float32]
 
 HEADLIGHT_COLOR = np.array([1.0, 0.93, 0.8], np.float32)
 HEADLIGHT_POWER = 55.0
+HEADLIGHT_REACH_M = 90.0
 LAMP_POWER = 16.0
-LAMP_REACH_M = 28.0
+LAMP_REACH_M = 25.0
 CAR_LIGHTS = (Material.HEADLIGHT, Material.TAILLIGHT)
 SHADOW_LIFT_M = 0.02
 OCCLUSION_REACH_M = 2.5
@@ -163,23 +164,20 @@ def daylight(snapshot: Snapshot, hits: Hits, sky: Sky, look: Appearance, opened:
 def lamplight(snapshot: Snapshot, hits: Hits) -> Light:
     """(N, 3) light from street lamps; the strongest one's is shadowed."""
     total = np.zeros_like(hits.place_m)
-    best, best_power = np.full(len(total), -1), np.zeros(len(total), np.float32)
-    shares: list[tuple[NDArray, NDArray, NDArray]] = []
+    best, best_power = np.zeros(len(total), np.int32), np.zeros(len(total), np.float32)
+    x, y = np.ascontiguousarray(hits.place_m[:, 0]), np.ascontiguousarray(hits.place_m[:, 1])
     for number, lamp in enumerate(snapshot.lamps):
-        toward = lamp.place_m.astype(np.float32) - hits.place_m
+        lx, ly, _ = lamp.place_m.tolist()
+        near = np.flatnonzero((np.abs(x - lx) < LAMP_REACH_M) & (np.abs(y - ly) < LAMP_REACH_M) & hits.hit)
+        toward = lamp.place_m.astype(np.float32) - hits.place_m[near]
         squared = np.einsum("ij,ij->i", toward, toward)
-        near = np.flatnonzero(squared < LAMP_REACH_M**2)
-        if not len(near):
-            continue
-        distance = np.sqrt(squared[near])
-        direction = toward[near] / distance[:, None]
-        facing = np.clip(np.einsum("ij,ij->i", direction, hits.normal[near]), 0, 1)
-        down = np.clip(direction[:, 2], 0, 1)
-        power = LAMP_POWER * facing * down**0.7 / (squared[near] + 1.0)
-        shares.append((near, power.astype(np.float32), linear(np.array(lamp.color))))
+        facing = np.clip(np.einsum("ij,ij->i", toward, hits.normal[near]), 0, None)
+        down = np.clip(toward[:, 2], 0, None)
+        power = LAMP_POWER * facing * np.sqrt(down) / ((squared + 1.0) * squared**0.75)
+        power *= np.clip(2 - 2 * np.sqrt(squared) / LAMP_REACH_M, 0, 1)  # fades out where it is cut off
         stronger = power > best_power[near]
         best[near[stronger]], best_power[near[stronger]] = number, power[stronger]
-        total[near] += shares[-1][1][:, None] * shares[-1][2]
+        total[near] += power[:, None] * linear(np.array(lamp.color))
     lit = np.flatnonzero(best_power > 0.004)
     if len(lit):
         places = np.array([lamp.place_m for lamp in snapshot.lamps], np.float32)[best[lit]]
@@ -193,22 +191,21 @@ def lamplight(snapshot: Snapshot, hits: Hits) -> Light:
 
 
 def headlight(snapshot: Snapshot, hits: Hits) -> Light:
-    """(N, 3) light of the ego vehicle's dipped beams: wide, cut off above the horizon."""
+    """(N, 3) light of the ego vehicle's dipped beams: wide, cut off above the horizon. Both are taken as one lamp in
+    their middle; what it would shadow, the camera above it hardly sees."""
     total = np.zeros_like(hits.place_m)
     ego = snapshot.ego.astype(np.float32)
-    for side in (-0.6, 0.6):
-        lamp = ego[:3, :3] @ np.array([2.0, side, 0.7], np.float32) + ego[:3, 3]
-        toward = hits.place_m - lamp
-        squared = np.einsum("ij,ij->i", toward, toward) + 1.0
-        local = (toward @ ego[:3, :3]) / np.sqrt(squared)[:, None]
-        sideways = np.arctan2(local[:, 1], np.maximum(local[:, 0], 1e-3))
-        beam = np.exp(-0.5 * (sideways / 0.32) ** 2) * (local[:, 0] > 0.05)
-        high = np.degrees(np.arcsin(np.clip(local[:, 2], -1, 1)))
-        cutoff = 0.5 - 0.5 * np.tanh((high - 0.3) * 1.5) + 0.03
-        spread = np.exp(-0.5 * (np.minimum(high + 3, 0) / 9) ** 2)
-        facing = np.clip(-np.einsum("ij,ij->i", toward, hits.normal) / np.sqrt(squared), 0.05, 1)
-        power = HEADLIGHT_POWER * beam * cutoff * spread * facing / squared
-        total += power[:, None] * HEADLIGHT_COLOR
+    lamp = ego[:3, :3] @ np.array([2.0, 0.0, 0.7], np.float32) + ego[:3, 3]
+    ahead = np.flatnonzero(hits.hit & (hits.distance_m < HEADLIGHT_REACH_M))
+    toward = hits.place_m[ahead] - lamp
+    squared = np.einsum("ij,ij->i", toward, toward) + 1.0
+    local = (toward @ ego[:3, :3]) / np.sqrt(squared)[:, None]
+    beam = np.exp(-0.5 * (local[:, 1] / np.maximum(local[:, 0], 1e-3) / 0.35) ** 2) * (local[:, 0] > 0.05)
+    high_deg = np.degrees(local[:, 2])
+    cutoff = 0.5 - 0.5 * np.tanh((high_deg - 0.3) * 1.5) + 0.03
+    spread = np.exp(-0.5 * (np.minimum(high_deg + 3, 0) / 9) ** 2)
+    facing = np.clip(-np.einsum("ij,ij->i", toward, hits.normal[ahead]) / np.sqrt(squared), 0.05, 1)
+    total[ahead] = (2 * HEADLIGHT_POWER * beam * cutoff * spread * facing / squared)[:, None] * HEADLIGHT_COLOR
     return total
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from clip2uda_core.simulation import people, vehicles
 from clip2uda_core.simulation.ground import Ground, ground_poses
 from clip2uda_core.simulation.layout import Layout
-from clip2uda_core.simulation.mesh import Mesh, merge
+from clip2uda_core.simulation.mesh import Mesh
 from clip2uda_core.simulation.roads import Road
 from clip2uda_core.simulation.site import REACH_M
 from clip2uda_core.simulation.streets import SIDES
@@ -33,7 +33,9 @@ class Actor:
         return self.road.point(self.start_m + self.speed_mps * times_s, self.across_m)[0]
 
 
-def shapes(actors: list[Actor], time_s: float, ground: Ground, around_m: NDArray[np.floating], reach_m: float) -> Mesh:
+def shapes(
+    actors: list[Actor], time_s: float, ground: Ground, around_m: NDArray[np.floating], reach_m: float
+) -> list[Mesh]:
     """All actors within `reach_m` of a place (2,) at one time, on the slopes that they stand on."""
     near: list[Actor] = []
     places, yaws = [], []
@@ -47,7 +49,7 @@ def shapes(actors: list[Actor], time_s: float, ground: Ground, around_m: NDArray
         yaws.append(heading[kept] + np.array([mine[i].turn_rad for i in kept]))
     half_lengths = np.array([actor.half_length_m for actor in near])
     poses = ground_poses(ground, np.concatenate(places), np.concatenate(yaws), half_lengths)
-    return merge([actor.mesh.moved(pose) for actor, pose in zip(near, poses, strict=True)])
+    return [actor.mesh.moved(pose) for actor, pose in zip(near, poses, strict=True)]
 
 
 def populate(

@@ -417,6 +417,13 @@ def test_simulate_writes_pictures_and_a_contact_sheet(scenario_file: Path, tmp_p
     assert (out / "contact_sheet.png").stat().st_size > 10_000
 
 
+def test_simulate_refuses_a_split_that_a_domain_lacks(scenario_file: Path, tmp_path: Path) -> None:
+    arguments = ["simulate", "--scenario", str(scenario_file), "--split", "test", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, ConfigError)
+    assert "expected a split out of train, val; got 'test'" in str(result.exception)
+
+
 def test_stamps_and_poses_do_not_move_with_the_view(scenario_file: Path) -> None:
     """A camera that looks later than the LiDAR has driven on: its place in the LiDAR's frame says so."""
     domain = resolve(load_scenario(str(scenario_file)).source)

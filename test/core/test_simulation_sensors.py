@@ -74,7 +74,7 @@ def test_points_land_on_pixels_of_their_own_label(scene: Scene, snapshot: Snapsh
     seen = project(cloud.xyz_m, view.camera_SE3_lidar, camera)
     u, v = np.rint(seen.uv_px[seen.visible]).astype(int).T
     directions = rays.reshape(camera.height_px, camera.width_px, 3)[v, u] @ pose[:3, :3].T.astype(np.float32)
-    hits = snapshot.cast(np.tile(pose[:3, 3].astype(np.float32), (len(u), 1)), directions)
+    hits = snapshot.cast(pose[:3, 3].astype(np.float32), directions)
     camera_m = view.camera_SE3_lidar.transform(cloud.xyz_m[seen.visible])
     distance = np.linalg.norm(camera_m, axis=1)
     unoccluded = np.abs(hits.distance_m - distance) < 0.3 + 0.01 * distance
@@ -111,7 +111,7 @@ def test_the_sun_throws_shadows(snapshot: Snapshot) -> None:
     config = small("front_kitti")
     pose = world_from_camera(snapshot, config)
     directions = pixel_rays(config.camera()) @ pose[:3, :3].T.astype(np.float32)
-    hits = snapshot.cast(np.tile(pose[:3, 3].astype(np.float32), (len(directions), 1)), directions)
+    hits = snapshot.cast(pose[:3, 3].astype(np.float32), directions)
     look = draw_appearance(AppearanceConfig(clouds=(0, 0), sun_elevation_deg=(30, 30)), np.random.default_rng(5))
     sky = shading.Sky.of(look)
     light = shading.daylight(snapshot, hits, sky, look, np.ones(len(directions), np.float32))
@@ -119,6 +119,16 @@ def test_the_sun_throws_shadows(snapshot: Snapshot) -> None:
     bright, dark = light[ground].max(0), light[ground].min(0)
     assert bright == pytest.approx(sky.ambient + sky.sun * look.sun[2], rel=0.05)
     assert dark == pytest.approx(sky.ambient, rel=0.05)
+
+
+def test_one_origin_for_all_rays_hits_what_single_origins_hit(snapshot: Snapshot) -> None:
+    origin = (snapshot.ego @ [0.5, 0.0, 1.7, 1.0])[:3].astype(np.float32)
+    rays = np.random.default_rng(1).standard_normal((60_000, 3)) * (1, 1, 0.15)
+    rays = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)
+    one, each = snapshot.cast(origin, rays), snapshot.cast(np.tile(origin, (len(rays), 1)), rays)
+    assert np.array_equal(one.distance_m, each.distance_m)
+    assert np.array_equal(one.instance, each.instance)
+    assert (one.instance[one.hit] >= snapshot.movers_from).sum() > 50
 
 
 def test_a_fisheye_has_no_sky_label_and_no_light_outside_its_circle(snapshot: Snapshot) -> None:
@@ -210,9 +220,7 @@ def test_ego_motion_shears_the_cloud_by_the_way_driven(scene: Scene, snapshot: S
     origin = (snapshot.ego @ mount.base_from_sensor())[:3, 3]
     toward = world - origin
     distance = np.linalg.norm(toward, axis=1)
-    hits = snapshot.cast(
-        np.tile(origin.astype(np.float32), (len(world), 1)), (toward / distance[:, None]).astype(np.float32)
-    )
+    hits = snapshot.cast(origin.astype(np.float32), (toward / distance[:, None]).astype(np.float32))
     agreeing = np.abs(hits.distance_m - distance) < 0.1
     assert agreeing.mean() > 0.85  # the rest are edges, recesses and returns from inside the rooms
 
