@@ -67,6 +67,9 @@ def simulate(
     cells: dict[str, list[NDArray[np.uint8]]] = {}
     for domain in DOMAINS:
         source, total = _frames(config, domain, split, frame_count, cache, workers, recording, space)
+        if not total:
+            print(f"the {domain} domain of {config.name} is a real recording: give --recording to draw it too")
+            continue
         statistics, cells[domain] = CloudStatistics(len(space)), []
         for index, frame in enumerate(track(source, f"{config.name} {domain}", total, console=make_console(True))):
             birds_eye = draw_birds_eye(frame.cloud.xyz_m, frame.cloud.labels, space, range_m=45.0)
