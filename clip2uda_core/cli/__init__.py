@@ -16,6 +16,7 @@ from clip2uda_core.cli.demo import demo
 from clip2uda_core.cli.inspect import inspect
 from clip2uda_core.cli.segment import segment
 from clip2uda_core.cli.simulate import simulate
+from clip2uda_core.cli.train_stand_in import check_stand_in_clip, train_stand_in_clip
 from clip2uda_core.errors import Clip2udaError
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, inspect, convert, segment, simulate, adapt):
+for command in (demo, inspect, convert, segment, simulate, adapt, train_stand_in_clip, check_stand_in_clip):
     app.command()(command)
 
 
