@@ -1,6 +1,7 @@
 # make demo    set up and segment a short recording with the real node over DDS, with pictures
 # make test    set up and run every test
 # make bench   set up and print the measured ratios of docs/benchmarks/
+# make soak    set up and run the node for 30 minutes under load and faults (SOAK_ARGS="--minutes 5 --source DRIVE")
 # make lint    ruff and mypy
 #
 # VENV=...     use this virtual environment (default .venv); an existing one is reused
@@ -23,7 +24,7 @@ endif
 # Threads that wait must not spin: the node, the player and the tests share the cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: setup demo test bench lint clean
+.PHONY: setup demo test bench soak lint clean
 
 setup: $(READY)
 
@@ -42,6 +43,9 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m clip2uda_core.bench
+
+soak: setup
+	$(BIN)/python -m clip2uda_ros.soak $(SOAK_ARGS)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

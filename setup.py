@@ -14,6 +14,7 @@ VERSION = re.findall(r"<version>(.+?)</version>", Path("package.xml").read_text(
 CORE = [
     "apsw",
     "embreex; platform_machine == 'x86_64'",
+    "Jinja2>=3.1",
     "lightning-fabric>=2.4",
     "lz4>=4.0",
     "matplotlib>=3.7",
@@ -68,7 +69,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["clip2uda_core*", "clip2uda_ros*"]),
-    package_data={"clip2uda_core": ["py.typed"]},
+    package_data={"clip2uda_core": ["py.typed"], "clip2uda_core.report": ["assets/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
@@ -76,9 +77,10 @@ setup(
     ],
     python_requires=">=3.10",
     install_requires=CORE,
-    extras_require={"ros-pip": ROS_FROM_PYPI, "dev": DEV},
+    extras_require={"ros-pip": ROS_FROM_PYPI, "tensorboard": ["tensorboard>=2.12"], "dev": DEV},
     entry_points={
         "console_scripts": [
+            "adapt = clip2uda_ros.adapt:main",
             "clip2uda = clip2uda_core.cli:main",
             "clip2uda_play = clip2uda_ros.player:main",
             "clip2uda_record = clip2uda_ros.recorder:main",

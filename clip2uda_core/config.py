@@ -3,6 +3,7 @@
 Each component declares its own settings as a `Config` subclass beside its code; a run's tree is made of these.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clip2uda_core.errors import ConfigError
+from clip2uda_core.files import write_text, writing
 
 C = TypeVar("C", bound="Config")
 
@@ -54,5 +56,15 @@ def load_config(kind: type[C], path: Path) -> C:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Writes the settings as YAML, so that a run leaves the config that it used."""
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    """Writes the settings as YAML, so that a run leaves the config that it used. Raises ConfigError when it cannot."""
+    with writing(str(path), ConfigError, "free space, or choose another folder"):
+        write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings, those of `above` in place of those of `below`."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result

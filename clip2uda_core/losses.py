@@ -2,7 +2,8 @@
 
 All take logits (P, K) of P points and K classes and give a scalar, the mean over the points that count. Where none
 counts, the loss is 0 and still hangs on the graph, so that a batch without a single useful point costs nothing and
-breaks nothing.
+breaks nothing. Where several processes share a batch, each gets its part of that mean, over the points of all: the
+parts' sum is the loss.
 """
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clip2uda_core.labels import IGNORE
+from clip2uda_core.processes import sum_over_processes
 
 
 def class_weights(counts: Tensor) -> Tensor:
@@ -33,7 +35,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = N
     labels = labels.long()
     known = labels != IGNORE
     summed = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
-    total = known.sum() if weights is None else weights[labels[known]].sum()
+    total = sum_over_processes(known.sum() if weights is None else weights[labels[known]].sum())
     return summed / torch.where(total > 0, total, 1)
 
 
@@ -58,6 +60,16 @@ def prompt_loss_on_target(
     return _mean_divergence(teacher[certain], scores[certain] / temperature)
 
 
+def pseudo_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of one modality's main head against its own pseudo-labels, (P,), IGNORE where none was selected.
+
+    Classes are not weighted: the class-wise selection balances them, and xMUDA weights its segmentation loss alone
+    (section 3.3; `lambda_pl` in its training code).
+    """
+    return segmentation_loss(logits, labels)
+
+
 def _mean_divergence(teacher: Tensor, logits: Tensor) -> Tensor:
     """KL(teacher || softmax(logits)) summed over classes, mean over points; 0 for none."""
-    return F.kl_div(logits.log_softmax(1), teacher, reduction="sum") / max(len(logits), 1)
+    points = sum_over_processes(logits.new_full((), len(logits)))
+    return F.kl_div(logits.log_softmax(1), teacher, reduction="sum") / points.clamp(min=1)

@@ -28,6 +28,10 @@ class Child:
                 stderr=subprocess.STDOUT,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def check(self) -> None:
         """Raises DataError with the log when the process ended by itself, badly or well."""
         if self._process.poll() is not None:

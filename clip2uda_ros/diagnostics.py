@@ -1,125 +1,17 @@
-"""/diagnostics: what the node does, and, when nothing or too little comes out, why.
+"""The /diagnostics message. Its keys are an interface: docs/ros.md lists them, and they keep their names.
 
-`explain` is a pure function of two snapshots: one of now and one a few seconds older, so that it speaks of what goes
-wrong now and not of what went wrong once.
+Counters run on through deactivation and clean-up, and in each message
+`sets.in == sets.complete + sets.partial + sets.dropped + sets.pending`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-
-@dataclass(frozen=True)
-class TopicStatus:
-    """A subscribed topic. incompatible: nodes that publish it with a QoS that ours cannot receive."""
-
-    topic: str
-    publishers: int = 0
-    incompatible: tuple[str, ...] = ()
-    count: int = 0
-    rate_hz: float = 0.0
-
-
-@dataclass(frozen=True)
-class CameraStatus:
-    """One camera. nearest_s: distance in time from the latest cloud to its nearest image, None before both came.
-
-    skipped: how often the camera was left out of a set that had its image, and problem: the latest reason.
-    """
-
-    name: str
-    image: TopicStatus
-    info: TopicStatus
-    needs_info: bool = True
-    nearest_s: float | None = None
-    skipped: int = 0
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class NodeStatus:
-    """A snapshot of the node. Counts are since activation.
-
-    problem: why the node could not be configured. sets: complete, partial, and dropped ones by reason. replaced: sets
-    that a newer one replaced before the model was free. failed: sets whose segmentation failed, the latest with
-    `failure`. stages_ms: (p50, p95) by stage.
-    """
-
-    state: str
-    problem: str = ""
-    enabled: bool = True
-    model: str = ""
-    device: str = ""
-    tolerance_s: float = 0.0
-    points: TopicStatus | None = None
-    cameras: tuple[CameraStatus, ...] = ()
-    complete: int = 0
-    partial: int = 0
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    replaced: int = 0
-    failed: int = 0
-    failure: str = ""
-    published: int = 0
-    output_hz: float = 0.0
-    stages_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-
-def explain(now: NodeStatus, before: NodeStatus) -> list[str]:
-    """Everything that keeps labelled clouds from coming out as they should, most fundamental first."""
-    if now.state != "active":
-        return [f"{now.state}: {now.problem}" if now.problem else now.state]
-    assert now.points is not None
-    if not now.enabled:
-        return ["disabled through ~/enable"]
-    reasons = _topic_problems("points", now.points)
-    for camera in now.cameras:
-        earlier = next((c for c in before.cameras if c.name == camera.name), None)
-        reasons += _camera_problems(camera, earlier, now)
-    for reason, count in now.dropped.items():
-        recent = count - before.dropped.get(reason, 0)
-        if recent > 0:
-            reasons.append(f"{recent} clouds dropped: {reason}")
-    if now.failed > before.failed:
-        reasons.append(f"{now.failed - before.failed} clouds failed, the latest: {now.failure}")
-    replaced, published = now.replaced - before.replaced, now.published - before.published
-    if replaced > 0:
-        reasons.append(
-            f"the model is slower than its input: {now.points.rate_hz:.1f} Hz of clouds in, {now.output_hz:.1f} Hz "
-            f"out, {replaced} of {replaced + published} replaced by newer ones"
-        )
-    return reasons
-
-
-def _topic_problems(name: str, topic: TopicStatus) -> list[str]:
-    if topic.incompatible:
-        return [
-            f"{name}: {', '.join(topic.incompatible)} publishes {topic.topic} with an incompatible QoS; set "
-            f"qos_overrides.{topic.topic}.subscription.reliability to best_effort, or change the publisher"
-        ]
-    if topic.rate_hz > 0:
-        return []
-    if topic.publishers == 0:
-        return [f"{name}: nobody publishes {topic.topic}; remap it to the sensor's topic"]
-    return [f"{name}: {topic.topic} has a publisher, but nothing arrives; see docs/ros.md, Transport"]
-
-
-def _camera_problems(camera: CameraStatus, earlier: CameraStatus | None, node: NodeStatus) -> list[str]:
-    problems = _topic_problems(camera.name, camera.image)
-    if problems:
-        return problems
-    if camera.needs_info and camera.info.count == 0:
-        return _topic_problems(f"{camera.name} camera_info", camera.info)
-    if camera.skipped > (earlier.skipped if earlier else 0):
-        return [f"{camera.name}: {camera.problem}"]
-    if camera.nearest_s is not None and camera.nearest_s > node.tolerance_s:
-        return [
-            f"{camera.name}: {camera.image.rate_hz:.0f} Hz arriving, nearest stamp {camera.nearest_s * 1e3:.0f} ms "
-            f"away, tolerance {node.tolerance_s * 1e3:.0f} ms"
-        ]
-    return []
+from clip2uda_ros.accounts import REASONS, Accounts
+from clip2uda_ros.status import CameraStatus, NodeStatus
 
 
 def values(status: NodeStatus) -> dict[str, str]:
@@ -128,31 +20,60 @@ def values(status: NodeStatus) -> dict[str, str]:
         "state": status.state,
         "enabled": str(status.enabled).lower(),
         "model": status.model,
+        "model.loading": status.loading,
+        "model.loads": str(status.loads),
+        "model.reload_failures": str(status.reload_failures),
         "device": status.device,
     }
-    if status.points is not None:
-        pairs["input.points.hz"] = f"{status.points.rate_hz:.1f}"
-        pairs["input.points.count"] = str(status.points.count)
+    pairs |= _account_values(status.accounts)
+    pairs |= {
+        "output.count": str(status.accounts.published),
+        "output.hz": f"{status.output_hz:.1f}",
+        "output.cameras": "" if status.views is None else str(status.views),
+        "output.seen_percent": "" if status.seen is None else f"{100 * status.seen:.1f}",
+        "input.points.hz": f"{status.points.rate_hz if status.points else 0:.1f}",
+        "input.points.count": str(status.accounts.messages["points"]),
+        "input.points.age_ms": "" if status.points_age_s is None else f"{status.points_age_s * 1e3:.0f}",
+        "input.tf.count": str(status.accounts.messages["tf"]),
+    }
     for camera in status.cameras:
-        pairs[f"input.{camera.name}.image.hz"] = f"{camera.image.rate_hz:.1f}"
-        pairs[f"input.{camera.name}.camera_info.count"] = str(camera.info.count)
-        nearest = "" if camera.nearest_s is None else f"{camera.nearest_s * 1e3:.1f}"
-        pairs[f"input.{camera.name}.nearest_ms"] = nearest
-        pairs[f"input.{camera.name}.skipped"] = str(camera.skipped)
-    pairs["output.hz"] = f"{status.output_hz:.1f}"
-    pairs["output.count"] = str(status.published)
-    pairs |= {"sets.complete": str(status.complete), "sets.partial": str(status.partial)}
-    pairs["sets.dropped"] = str(sum(status.dropped.values()))
-    pairs |= {f"sets.dropped.{reason}": str(count) for reason, count in status.dropped.items()}
-    pairs |= {"sets.replaced": str(status.replaced), "sets.failed": str(status.failed)}
+        pairs |= _camera_values(camera, status.accounts)
     for stage, (median, high) in status.stages_ms.items():
         pairs[f"stage.{stage}.p50_ms"] = f"{median:.1f}"
         pairs[f"stage.{stage}.p95_ms"] = f"{high:.1f}"
     return pairs
 
 
+def _account_values(accounts: Accounts) -> dict[str, str]:
+    counts = {
+        "sets.in": accounts.received,
+        "sets.complete": accounts.complete,
+        "sets.partial": accounts.partial,
+        "sets.pending": accounts.pending,
+        "sets.dropped": accounts.dropped.total(),
+        **{f"sets.dropped.{reason}": accounts.dropped[reason] for reason in REASONS},
+        "exceptions": accounts.exceptions,
+        "failures.cloud": accounts.bad_clouds,
+        **{f"failures.{kind}": accounts.skipped_by(kind) for kind in ("image", "calibration", "transform")},
+        "time.jumps": accounts.time_jumps,
+    }
+    return {key: str(count) for key, count in counts.items()}
+
+
+def _camera_values(camera: CameraStatus, accounts: Accounts) -> dict[str, str]:
+    prefix = f"input.{camera.name}"
+    skipped = sum(count for (name, _), count in accounts.skipped.items() if name == camera.name)
+    return {
+        f"{prefix}.image.hz": f"{camera.image.rate_hz:.1f}",
+        f"{prefix}.image.count": str(accounts.messages[f"{camera.name}.image"]),
+        f"{prefix}.camera_info.count": str(accounts.messages[f"{camera.name}.camera_info"]),
+        f"{prefix}.nearest_ms": "" if camera.nearest_s is None else f"{camera.nearest_s * 1e3:.1f}",
+        f"{prefix}.skipped": str(skipped),
+    }
+
+
 def to_message(name: str, now: NodeStatus, reasons: Sequence[str], stamp: Time) -> DiagnosticArray:
-    """ERROR when the node could not be configured, WARN when there are `reasons` (of `explain`), else OK."""
+    """ERROR when a transition failed, WARN when there are `reasons` (of `explain`), else OK."""
     level = DiagnosticStatus.OK
     if reasons:
         level = DiagnosticStatus.ERROR if now.problem else DiagnosticStatus.WARN

@@ -1,6 +1,7 @@
 """The subscriptions of the active node. A callback counts its message and hands it on, nothing more."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,9 +13,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from clip2uda_ros.compat import Subscriber, TFMessage
-from clip2uda_ros.diagnostics import TopicStatus
 from clip2uda_ros.meters import RateMeter
 from clip2uda_ros.parameters import SegmenterParameters
+from clip2uda_ros.status import TopicStatus
 
 POINTS_TOPIC = "~/input/points"
 
@@ -78,11 +79,11 @@ class Inputs:
             self.camera_infos[name] = self._subscribe(
                 CameraInfo, info_topic, sensor_qos(), receiver.on_camera_info, name
             )
-        self._transforms: list[Input] = []
+        self.transforms: list[Input] = []
         if with_tf:
             for topic, static in (("/tf", False), ("/tf_static", True)):
                 entry = self._subscribe(TFMessage, topic, transform_qos(static), receiver.on_transforms, static)
-                self._transforms.append(entry)
+                self.transforms.append(entry)
 
     def close(self) -> None:
         for entry in self._all():
@@ -103,6 +104,28 @@ class Inputs:
             rate_hz=entry.meter.rate_hz(now_s),
         )
 
+    def transforms_status(self, now_s: float) -> TopicStatus | None:
+        """/tf and /tf_static as one; None where they are not subscribed to."""
+        if not self.transforms:
+            return None
+        parts = [self.status(entry, now_s) for entry in self.transforms]
+        return TopicStatus(
+            topic=", ".join(part.topic for part in parts),
+            publishers=sum(part.publishers for part in parts),
+            incompatible=tuple(name for part in parts for name in part.incompatible),
+            count=sum(part.count for part in parts),
+            rate_hz=sum(part.rate_hz for part in parts),
+        )
+
+    def counts(self) -> Counter[str]:
+        """Messages since activation: `points`, `tf`, `<camera>.image`, `<camera>.camera_info`."""
+        counts = Counter({"points": self.points.meter.count})
+        counts["tf"] = sum(entry.meter.count for entry in self.transforms)
+        for name in self.images:
+            counts[f"{name}.image"] = self.images[name].meter.count
+            counts[f"{name}.camera_info"] = self.camera_infos[name].meter.count
+        return counts
+
     def _subscribe(
         self, kind: type, topic: str, qos: QoSProfile, callback: Callable[..., None], *arguments: Any
     ) -> Input:
@@ -120,4 +143,4 @@ class Inputs:
         return Input(subscriber.sub.topic_name, subscriber, meter)
 
     def _all(self) -> Sequence[Input]:
-        return [self.points, *self.images.values(), *self.camera_infos.values(), *self._transforms]
+        return [self.points, *self.images.values(), *self.camera_infos.values(), *self.transforms]

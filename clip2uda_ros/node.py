@@ -4,13 +4,12 @@ Four callback groups keep it responsive: loading a model takes seconds and has i
 the diagnostics; lifecycle services and parameters are in ROS' default one.
 """
 
-import logging
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +17,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
@@ -28,11 +26,13 @@ from clip2uda_core.errors import Clip2udaError
 from clip2uda_core.inference.segmenter import Segmenter
 from clip2uda_core.paths import config_file
 from clip2uda_ros import diagnostics, parameters
+from clip2uda_ros.accounts import Accounts
 from clip2uda_ros.compat import TFMessage
-from clip2uda_ros.diagnostics import NodeStatus
 from clip2uda_ros.meters import ThrottledWarnings
 from clip2uda_ros.parameters import SegmenterParameters
 from clip2uda_ros.pipeline import Pipeline
+from clip2uda_ros.reasons import explain
+from clip2uda_ros.status import NodeStatus
 
 DEFAULT_CHECKPOINT = "default"
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -50,10 +50,14 @@ class Model:
 
 def load_model(values: SegmenterParameters) -> Model:
     """Loads the checkpoint and runs a made-up frame; Clip2udaError when it is missing or does not work."""
-    path = config_file(values.checkpoint or DEFAULT_CHECKPOINT, "checkpoints", ".safetensors")
+    path = config_file(_checkpoint(values), "checkpoints", ".safetensors")
     segmenter = Segmenter.from_checkpoint(path, device=values.device, clip_weights=values.clip_weights or None)
     segmenter.warm_up()
     return Model(segmenter, path)
+
+
+def _checkpoint(values: SegmenterParameters) -> str:
+    return values.checkpoint or DEFAULT_CHECKPOINT
 
 
 class SegmenterNode(LifecycleNode):
@@ -68,7 +72,10 @@ class SegmenterNode(LifecycleNode):
         self._enabled = True
         self._model_lock = threading.Lock()
         self._model: Model | None = None
+        self._loading, self._loads, self._reload_failures = "", 0, 0
+        self._pipeline_lock = threading.Lock()
         self._pipeline: Pipeline | None = None
+        self._accounts = Accounts()
         self._reports: deque[NodeStatus] = deque(maxlen=REPORTS_KEPT)
 
         self._sensor_group = MutuallyExclusiveCallbackGroup()
@@ -127,7 +134,7 @@ class SegmenterNode(LifecycleNode):
                 "every point will be segmented by 3D alone"
             )
         with self._model_lock:
-            self._model = load_model(self._settings)
+            self._model = self._load_model()
         info = self._model.segmenter.info
         self.get_logger().info(
             f"{self._model.path.name}: {len(info['classes'])} classes of {info['label_space']}, {info['training']}, "
@@ -144,17 +151,31 @@ class SegmenterNode(LifecycleNode):
             self.warnings,
             self._sensor_group,
         )
-        self._pipeline.enabled = self._enabled
+        self._pipeline.enable(self._enabled)
 
     def _deactivate(self) -> None:
+        """Its counts go on in ours: at no moment are they in both, or in none."""
         if self._pipeline is not None:
-            pipeline, self._pipeline = self._pipeline, None
-            pipeline.close()
+            self._pipeline.close()
+            with self._pipeline_lock:
+                self._accounts += self._pipeline.accounts()
+                self._pipeline = None
 
     def _clean_up(self) -> None:
         self._deactivate()
         with self._model_lock:
             self._model = None
+
+    def _load_model(self) -> Model:
+        """Loads, tries and counts; /diagnostics says what is being loaded."""
+        self._loading = _checkpoint(self._settings)
+        self._publish_diagnostics()  # now: who waits for the node shall not wait a second to read why
+        try:
+            model = load_model(self._settings)
+        finally:
+            self._loading = ""
+        self._loads += 1
+        return model
 
     def _loaded_model(self) -> Model:
         assert self._model is not None, "the pipeline outlived the model"
@@ -169,8 +190,9 @@ class SegmenterNode(LifecycleNode):
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
-        if self._pipeline is not None:
-            self._pipeline.enabled = request.data
+        pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.enable(request.data)
         response.success = True
         response.message = "enabled" if request.data else "disabled: clouds are ignored"
         return response
@@ -182,14 +204,16 @@ class SegmenterNode(LifecycleNode):
                 response.message = f"the node is {self._state}: configure it first"
                 return response
             try:
-                self._model = load_model(self._settings)
+                self._model = self._load_model()
             except Exception as error:
+                self._reload_failures += 1
                 response.message = f"{self._model.path.name} stays: {error}"
                 self.get_logger().error(f"the model was not reloaded: {error}")
                 return response
             response.success, response.message = True, f"{self._model.path.name} is loaded"
-            if self._pipeline is not None:
-                self._pipeline.publish_label_info(self._model.segmenter.labels)
+            pipeline = self._pipeline
+            if pipeline is not None:
+                pipeline.publish_label_info(self._model.segmenter.labels)
         return response
 
     def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
@@ -200,8 +224,9 @@ class SegmenterNode(LifecycleNode):
             self._settings = parameters.changed(self._settings, ours)
         except Clip2udaError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        if self._pipeline is not None:
-            self._pipeline.apply(self._settings)
+        pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.apply(self._settings)
         return SetParametersResult(successful=True)
 
     # Diagnostics
@@ -211,7 +236,7 @@ class SegmenterNode(LifecycleNode):
         now = self._status()
         self._reports.append(now)
         before = self._reports[0]
-        reasons = diagnostics.explain(now, before)
+        reasons = explain(now, before)
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics.to_message(self.get_name(), now, reasons, stamp))
         settled = len(self._reports) == REPORTS_KEPT and before.state == "active"
@@ -220,56 +245,29 @@ class SegmenterNode(LifecycleNode):
                 self.warnings.warn(f"no output: {reason}", time.monotonic())
 
     def _status(self) -> NodeStatus:
-        model, pipeline = self._model, self._pipeline
+        model = self._model
+        with self._pipeline_lock:
+            pipeline, accounts = self._pipeline, self._accounts
         status = NodeStatus(
             state=self._state,
             problem=self._problem,
             enabled=self._enabled,
             model=model.path.name if model else "",
             device=str(model.segmenter.device) if model else "",
+            loading=self._loading,
+            loads=self._loads,
+            reload_failures=self._reload_failures,
+            clock_publishers=self._clock_publishers(),
+            accounts=accounts,
         )
-        return status if pipeline is None else pipeline.extend(status, time.monotonic())
+        if pipeline is None:
+            return status
+        return replace(pipeline.extend(status, time.monotonic()), accounts=accounts + pipeline.accounts())
 
+    def _clock_publishers(self) -> int | None:
+        return self.count_publishers("/clock") if self.get_parameter("use_sim_time").value else None
 
-class _RosLog(logging.Handler):
-    """What the core logs, in ROS' log; warnings throttled, for a bad topic repeats its own."""
-
-    def __init__(self, node: SegmenterNode) -> None:
-        super().__init__(logging.INFO)
-        self._node = node
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.WARNING:
-            self._node.warnings.warn(record.getMessage(), time.monotonic())
-        else:
-            self._node.get_logger().info(record.getMessage())
-
-
-def run(arguments: Sequence[str], stop: threading.Event) -> int:
-    """Spins the node until `stop`, then shuts it down in order."""
-    node = SegmenterNode()
-    handler = _RosLog(node)
-    logging.getLogger("clip2uda_core").addHandler(handler)
-    executor = MultiThreadedExecutor(num_threads=4)
-    executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor")
-    spinner.start()
-    stop.wait()
-    executor.shutdown()
-    spinner.join()
-    logging.getLogger("clip2uda_core").removeHandler(handler)
-    node.finish()
-    node.destroy_node()
-    return 0
-
-
-def _spin(executor: MultiThreadedExecutor, node: SegmenterNode, stop: threading.Event) -> None:
-    """An exception of one callback must not end the others."""
-    while not stop.is_set():
-        try:
-            executor.spin()
-            stop.set()  # it returns when it, or ROS, was shut down
-        except ExternalShutdownException:
-            stop.set()
-        except Exception:
-            node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
+    def count_exception(self) -> None:
+        """One that nobody caught, in a callback."""
+        with self._pipeline_lock:
+            self._accounts += Accounts(exceptions=1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
@@ -50,26 +50,42 @@ class CameraParameters(Config):
 class SyncParameters(Config):
     """How images join a cloud."""
 
-    policy: Literal["collector"] = parameter(
+    policy: Literal["collector", "approximate_time", "exact_time"] = parameter(
         "collector",
-        "`collector`: each cloud takes the nearest image of each camera; a missing one does not block it.",
+        "`collector`: each cloud takes the nearest image of each camera; a missing one does not block it. The others "
+        "are message_filters' synchronisers: complete sets alone.",
     )
     tolerance_s: float = parameter(
         0.05,
-        "An image joins a cloud if their stamps are at most this far apart.",
+        "An image joins a cloud if their stamps are at most this far apart. For `approximate_time` the slop: all "
+        "stamps of a set less than this apart.",
         unit="s",
         runtime=True,
         bounds=(0, 10),
     )
     timeout_s: float = parameter(
-        0.15, "A cloud waits this long for its images, then goes on with those that came.", unit="s", bounds=(0, 10)
+        0.15,
+        "A cloud waits this long for its images (`collector`), and for its transforms with `tf.fixed_frame`, then goes "
+        "on with what came.",
+        unit="s",
+        bounds=(0, 10),
     )
     max_age_s: float = parameter(
         1.0, "Clouds older than this on arrival are dropped; 0 keeps all.", unit="s", runtime=True, bounds=(0, 3600)
     )
     min_cameras: int = parameter(
-        0, "A cloud with fewer images than this is dropped; 0 lets it be segmented by 3D alone.", bounds=(0, 64)
+        0,
+        "A cloud with fewer images than this is dropped (`collector`); 0 lets it be segmented by 3D alone.",
+        bounds=(0, 64),
     )
+    queue_size: int = parameter(30, "Images of each camera that are kept for clouds to come.", bounds=(1, 1000))
+
+    @model_validator(mode="after")
+    def _slop_that_can_match(self) -> "SyncParameters":
+        """Spread < slop, as message_filters compares, is never true for 0."""
+        if self.policy == "approximate_time" and self.tolerance_s == 0:
+            raise ValueError("approximate_time matches nothing with tolerance_s 0; use exact_time")
+        return self
 
 
 class TransformParameters(Config):

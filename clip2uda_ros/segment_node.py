@@ -13,8 +13,8 @@ def main() -> None:
     # The imports take seconds, and until they are done there is nothing that would have to end in order.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-    from clip2uda_ros.node import run
     from clip2uda_ros.process import run_process
+    from clip2uda_ros.spin import run
 
     run_process(run)
 

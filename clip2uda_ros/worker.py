@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -12,19 +13,26 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+FAILED = "failed"
+
+
 @dataclass(frozen=True)
 class WorkerCounts:
-    """Every submitted item is in exactly one of the others: submitted = replaced + done + failed + pending."""
+    """Every submitted item is in exactly one of the others: submitted = replaced + abandoned + outcomes + pending.
+
+    replaced: by a newer one before its turn. abandoned: waiting when the worker was stopped. outcomes: as `process`
+    named them, or FAILED. pending: waiting, or at work.
+    """
 
     submitted: int = 0
     replaced: int = 0
-    done: int = 0
-    failed: int = 0
+    abandoned: int = 0
     pending: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
 
 
 class LatestWorker(Generic[T]):
-    """Runs `process(item, waited_s)` in its own thread, on the newest item submitted and on nothing older.
+    """Runs `process(item, waited_s) -> outcome` in its own thread, on the newest item submitted and on nothing older.
 
     The slot holds one item. A newer one replaces it, so the age of what is worked on is bounded by one run of `process`
     and latency never grows with the input rate. An exception of `process` goes to `on_failure(item, exception)`, is
@@ -33,7 +41,7 @@ class LatestWorker(Generic[T]):
 
     def __init__(
         self,
-        process: Callable[[T, float], None],
+        process: Callable[[T, float], str],
         on_failure: Callable[[T, Exception], None],
         name: str = "worker",
     ) -> None:
@@ -51,7 +59,8 @@ class LatestWorker(Generic[T]):
     def counts(self) -> WorkerCounts:
         """A consistent snapshot."""
         with self._changed:
-            return replace(self._counts, pending=int(self._slot is not None) + int(self._working))
+            pending = int(self._slot is not None) + int(self._working)
+            return replace(self._counts, pending=pending, outcomes=self._counts.outcomes.copy())
 
     def submit(self, item: T) -> None:
         """Puts `item` into the slot; never blocks. Submitting to a stopped worker is a mistake of ours."""
@@ -65,12 +74,12 @@ class LatestWorker(Generic[T]):
             self._changed.notify()
 
     def stop(self) -> None:
-        """Lets the running item finish, drops the waiting one (counted as replaced) and joins the thread."""
+        """Lets the running item finish, drops the waiting one (counted as abandoned) and joins the thread."""
         with self._changed:
             self._stopping = True
             if self._slot is not None:
                 self._slot = None
-                self._counts = replace(self._counts, replaced=self._counts.replaced + 1)
+                self._counts = replace(self._counts, abandoned=self._counts.abandoned + 1)
             self._changed.notify()
         self._thread.join()
 
@@ -82,21 +91,17 @@ class LatestWorker(Generic[T]):
                     return
                 (item, submitted_s), self._slot = self._slot, None
                 self._working = True
-            succeeded = self._attempt(item, time.monotonic() - submitted_s)
+            outcome = self._attempt(item, time.monotonic() - submitted_s)
             with self._changed:
                 self._working = False
-                if succeeded:
-                    self._counts = replace(self._counts, done=self._counts.done + 1)
-                else:
-                    self._counts = replace(self._counts, failed=self._counts.failed + 1)
+                self._counts.outcomes[outcome] += 1
 
-    def _attempt(self, item: T, waited_s: float) -> bool:
+    def _attempt(self, item: T, waited_s: float) -> str:
         try:
-            self._process(item, waited_s)
+            return self._process(item, waited_s)
         except Exception as error:
             try:
                 self._on_failure(item, error)
             except Exception:  # the thread must survive its own reporting
                 logger.exception("reporting a failed item failed")
-            return False
-        return True
+            return FAILED

@@ -1,6 +1,7 @@
 """Starts the node `segmenter`, and, if asked, a player for a recording and RViz.
 
 ros2 launch clip2uda_ros segment.launch.py points:=/velodyne_points image:=/cam/image_raw camera_info:=/cam/camera_info
+ros2 launch clip2uda_ros segment.launch.py cameras:=left,right image:=/l/image,/r/image camera_info:=/l/info,/r/info ...
 ros2 launch clip2uda_ros segment.launch.py bag:=drive.mcap points:=/velodyne_points calibration:=robot.yaml rviz:=true
 """
 
@@ -24,8 +25,8 @@ ARGUMENTS = [
     ("cameras", "", "Names of the cameras, front,left,...; empty: as in config"),
     ("namespace", "", "Namespace of all nodes"),
     ("points", "", "Topic of the clouds; empty: ~/input/points"),
-    ("image", "", "Image topic of the first camera; empty: ~/input/<camera>/image (or .../image/compressed)"),
-    ("camera_info", "", "CameraInfo topic of the first camera; empty: ~/input/<camera>/camera_info"),
+    ("image", "", "Image topics in the order of cameras, a,b,...; empty: ~/input/<camera>/image (or .../compressed)"),
+    ("camera_info", "", "CameraInfo topics in the order of cameras; empty: ~/input/<camera>/camera_info"),
     ("use_sim_time", "", "true: time comes from /clock; empty: true if a bag is played"),
     ("bag", "", "Recording to play once the node is ready: .mcap, .db3, .bag or a folder; needs points"),
     ("rviz", "false", "true: open RViz with config/segment.rviz"),
@@ -36,17 +37,14 @@ ARGUMENTS = [
 def start_nodes(context: LaunchContext) -> list[Node]:
     """The nodes; an argument that is empty leaves the decision to the parameter file."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    cameras = [name for name in given["cameras"].replace(" ", "").split(",") if name]
-    camera = cameras[0] if cameras else "front"
+    cameras = listed(given["cameras"])
     use_sim_time = (given["use_sim_time"] or str(bool(given["bag"]))).lower() == "true"
     parameters = {name: given[name] for name in ("checkpoint", "calibration") if given[name]}
     parameters |= {"cameras": cameras} if cameras else {}
-    inputs = {
-        "points": given["points"],
-        f"{camera}/image": given["image"],
-        f"{camera}/image/compressed": given["image"],
-        f"{camera}/camera_info": given["camera_info"],
-    }
+    inputs = {"points": given["points"]} if given["points"] else {}
+    for camera, topic in per_camera(given, "image", cameras):
+        inputs |= {f"{camera}/image": topic, f"{camera}/image/compressed": topic}
+    inputs |= {f"{camera}/camera_info": topic for camera, topic in per_camera(given, "camera_info", cameras)}
     common = {
         "namespace": given["namespace"],
         "ros_arguments": ["--log-level", given["log_level"]],
@@ -57,7 +55,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         executable="segment_node",
         name="segmenter",
         parameters=[given["config"], {"use_sim_time": use_sim_time, **parameters}],
-        remappings=[(f"~/input/{name}", topic) for name, topic in inputs.items() if topic],
+        remappings=[(f"~/input/{name}", topic) for name, topic in inputs.items()],
         **common,
     )
     nodes = [segmenter]
@@ -65,8 +63,22 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         play = [given["bag"], "--clock", *(["--wait-for", given["points"]] if given["points"] else [])]
         nodes.append(Node(package=PACKAGE, executable="clip2uda_play", arguments=play, **common))
     if given["rviz"].lower() == "true":
-        nodes.append(rviz(given, camera, use_sim_time, common))
+        nodes.append(rviz(given, cameras[0] if cameras else "front", use_sim_time, common))
     return nodes
+
+
+def listed(text: str) -> list[str]:
+    return [item for item in text.replace(" ", "").split(",") if item]
+
+
+def per_camera(given: dict[str, str], argument: str, cameras: list[str]) -> list[tuple[str, str]]:
+    """(camera, topic) pairs; without names for the cameras the first is config's `front`."""
+    topics, names = listed(given[argument]), cameras or ["front"]
+    if len(topics) > len(names):
+        raise ValueError(
+            f"{argument} has {len(topics)} topics for {len(names)} cameras; name them: cameras:=left,right"
+        )
+    return list(zip(names, topics, strict=False))
 
 
 def rviz(given: dict[str, str], camera: str, use_sim_time: bool, common: dict[str, object]) -> Node:

@@ -16,14 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module may import from its own layer and from those before it. `cli` starts the ROS demo, so both are last.
 LAYERS = [
-    {"errors", "paths", "config", "labels"},
+    {"errors", "files", "processes", "paths", "config", "labels"},
     {"geometry"},
     {"types"},
     {"losses", "models"},
     {"simulation"},
     {"data"},
-    {"evaluation"},
+    {"evaluation", "survey"},
+    {"report"},
     {"adaptation", "inference"},
+    {"benchmark"},
     {"cli", "bench", "clip2uda_ros"},
 ]
 NOT_BETWEEN: set[tuple[str, str]] = set()
@@ -108,14 +110,17 @@ def colcon_install(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_colcon_build_installs_what_ros_looks_for(colcon_install: Path) -> None:
     share = colcon_install / "share"
     assert (share / "ament_index/resource_index/packages/clip2uda_ros").is_file()
-    for name in ("package.xml", "launch/segment.launch.py", "config/segment.yaml", "config/labels/street8.yaml"):
+    names = ["package.xml", "launch/segment.launch.py", "launch/adapt.launch.py"]
+    names += ["config/segment.yaml", "config/labels/street8.yaml", "config/foxglove.json"]
+    for name in names:
         assert (share / "clip2uda_ros" / name).is_file(), name
-    for executable in ("segment_node", "clip2uda"):
+    for executable in ("segment_node", "clip2uda", "adapt"):
         assert os.access(colcon_install / "lib/clip2uda_ros" / executable, os.X_OK), executable
 
 
 def test_colcon_install_finds_its_own_config(colcon_install: Path, tmp_path: Path) -> None:
     site = next(colcon_install.glob("lib/python3*/site-packages"))
+    assert (site / "clip2uda_core" / "report" / "assets" / "page.html").is_file()
     code = "from clip2uda_core.paths import share_dir; print(share_dir())"
     result = subprocess.run(
         [sys.executable, "-c", code],

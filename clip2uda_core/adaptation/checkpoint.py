@@ -17,8 +17,10 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
 from clip2uda_core.adaptation.config import OptimizerConfig
-from clip2uda_core.adaptation.files import read_checked, write_checked
+from clip2uda_core.adaptation.log import REMEDY
+from clip2uda_core.adaptation.rng import generator_states, set_generator_states
 from clip2uda_core.errors import CheckpointError, ConfigError
+from clip2uda_core.files import read_checked, remove_unfinished, write_checked, writing
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +30,8 @@ KEPT = 2
 
 @dataclass
 class TrainingState:
-    """What changes while a run trains. What is drawn from the data follows from `step` and the run's seed alone, and
-    nothing else is random after the first iteration has begun: there is no generator's state to keep.
+    """What changes while a run trains. What is drawn from the data follows from `step` and the run's seed alone; the
+    global generators, which dropout draws from, are saved with the state.
 
     prompt_optimizer: of step (a), None where there is no prompt to learn. optimizer: of step (b). schedulers: one for
     each optimizer. step: iterations done.
@@ -64,6 +66,7 @@ class TrainingState:
             "network": self.network.state_dict(),
             "optimizers": [scheduler.optimizer.state_dict() for scheduler in self.schedulers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "generators": generator_states(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -74,6 +77,7 @@ class TrainingState:
         ):
             scheduler.optimizer.load_state_dict(of_optimizer)
             scheduler.load_state_dict(of_scheduler)
+        set_generator_states(saved["generators"])
 
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -84,7 +88,7 @@ def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
         if module in ("prompts", "adapter"):
             prompt.append(parameter)
         else:
-            assert module in ("decoder", "heads_2d", "sparse_unet", "heads_3d"), f"{name} belongs to no step"
+            assert module in ("decoder", "unet2d", "heads_2d", "sparse_unet", "heads_3d"), f"{name} belongs to no step"
             representation.append(parameter)
     return prompt, representation
 
@@ -95,15 +99,12 @@ def save_state(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     path = folder / f"state_{step:08d}.pt"
     content = io.BytesIO()
     torch.save(dict(state), content)
-    try:
+    with writing(f"training state '{path}'", CheckpointError, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder, "state_*.pt")
         write_checked(path, content.getvalue())
         for old in _saved(folder)[:-KEPT]:
             old.unlink()
-    except OSError as error:
-        raise CheckpointError(
-            f"training state '{path}': cannot be written: {error.strerror}; free space and run again with --resume"
-        ) from None
     return path
 
 

@@ -19,6 +19,8 @@ Precision = Literal["auto", "32-true", "bf16-mixed"]
 class LossConfig(Config):
     """Weights of the losses, 0 for none, and the two constants of the prompt losses.
 
+    pseudo_label: cross entropy on the target, per modality, against what a teacher said there; xMUDA has 1.0.
+
     cross_modal_source, cross_modal_target: 1.0 and 0.1 suit nuScenes-like data, 0.1 and 0.01 KITTI-like data.
     temperature: of the score map in the prompt losses. min_confidence: target points whose mean 2D and 3D prediction is
         less certain do not teach the prompt.
@@ -30,14 +32,20 @@ class LossConfig(Config):
     cross_modal_target: NonNegativeFloat = 0.1
     prompt_source: NonNegativeFloat = 1.0
     prompt_target: NonNegativeFloat = 1.0
+    pseudo_label: NonNegativeFloat = 0.0
     temperature: PositiveFloat = 0.07
     min_confidence: Annotated[float, Field(ge=0, lt=1)] = 0.9
     supervise: Literal["seen", "all"] = "seen"
 
     @property
+    def use_source(self) -> bool:
+        """Whether any loss looks at the source domain; a run without is source-free."""
+        return self.segmentation > 0 or self.cross_modal_source > 0 or self.prompt_source > 0
+
+    @property
     def use_target(self) -> bool:
         """Whether any loss looks at the target domain."""
-        return self.cross_modal_target > 0 or self.prompt_target > 0
+        return self.cross_modal_target > 0 or self.prompt_target > 0 or self.pseudo_label > 0
 
     @property
     def use_prompts(self) -> bool:
@@ -59,17 +67,24 @@ class OptimizerConfig(Config):
 class AdaptConfig(Config):
     """All settings of a run.
 
+    train_on: the domain whose labels are learned from. `target` is the oracle; its "source" is the labelled target.
+    teacher: the method of the run whose model makes the pseudo-labels of the target, in a second run from scratch.
     schedule: `alternate` takes step (a), then step (b), each with its own backward pass; `joint` is one backward pass
         of the sum of all losses, an ablation.
+    target_statistics: the model that is saved, or makes pseudo-labels, has batch-norm statistics of the target's frames
+        alone, estimated after training, and not the running ones of training.
     precision: of the trained network; `auto` is float32 on the CPU and bfloat16 autocast on CUDA.
     save_every: steps between two saved states, from which an interrupted run resumes.
     """
 
     method: str
     labels: str = "street8"
+    train_on: Literal["source", "target"] = "source"
+    teacher: str | None = None
     schedule: Literal["alternate", "joint"] = "alternate"
     steps: PositiveInt = 10_000
     seed: int = Field(0, ge=0)
+    target_statistics: bool = False
     precision: Precision = "auto"
     save_every: PositiveInt = 500
     model: ModelConfig = ModelConfig()
@@ -80,11 +95,29 @@ class AdaptConfig(Config):
     cache: FeatureCacheConfig = FeatureCacheConfig()
 
     @model_validator(mode="after")
-    def _points_alone(self) -> "AdaptConfig":
-        if self.model.branches == "3d":
-            if self.losses.use_target or self.losses.cross_modal_source or self.losses.prompt_source:
-                raise ValueError("with model.branches: 3d, the losses cross_modal_* and prompt_* must be 0")
-            if self.losses.supervise == "seen" and self.loader.crop != "seen":
+    def _domains(self) -> "AdaptConfig":
+        losses = self.losses
+        if not (losses.use_source or losses.use_target):
+            raise ValueError("all weights in losses are 0: there is nothing to learn from")
+        if (self.teacher is None) != (losses.pseudo_label == 0):
+            raise ValueError("teacher and losses.pseudo_label belong together: give both, or neither")
+        if self.train_on == "target" and losses.use_target:
+            raise ValueError(
+                "with train_on: target, losses.cross_modal_target, prompt_target and pseudo_label must be 0"
+            )
+        if self.target_statistics and not losses.use_target:
+            raise ValueError("target_statistics needs a loss on the target: without, its frames are not read")
+        return self
+
+    @model_validator(mode="after")
+    def _image_branch(self) -> "AdaptConfig":
+        losses = self.losses
+        if not self.model.uses_clip and (losses.prompt_source or losses.prompt_target):
+            raise ValueError("without CLIP (model.branches: 3d, model.image_network: unet), losses.prompt_* must be 0")
+        if not self.model.uses_images:
+            if losses.cross_modal_source or losses.cross_modal_target:
+                raise ValueError("with model.branches: 3d, the losses cross_modal_* must be 0")
+            if losses.supervise == "seen" and self.loader.crop != "seen":
                 raise ValueError(
                     "with model.branches: 3d and points that no camera sees, losses.supervise must be 'all'"
                 )

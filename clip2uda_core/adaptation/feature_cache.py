@@ -13,9 +13,9 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from clip2uda_core.adaptation.files import read_checked, write_checked
 from clip2uda_core.config import Config
 from clip2uda_core.errors import ConfigError
+from clip2uda_core.files import read_checked, write_checked
 from clip2uda_core.models.clip import FrozenClip, VisualFeatures
 
 logger = logging.getLogger(__name__)

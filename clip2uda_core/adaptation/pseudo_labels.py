@@ -1,13 +1,32 @@
-"""Class-wise selection of pseudo-labels over a whole data set (Li et al. 2019, as xMUDA uses it, section 3.3)."""
+"""Pseudo-labels of the target: a teacher's predictions, selected class by class over the whole data set (Li et al.
+2019, as xMUDA uses it, section 3.3), for a second run from scratch."""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import Progress
 
+from clip2uda_core.data.frame_store import FrameStore
+from clip2uda_core.errors import ConfigError, DataError
 from clip2uda_core.evaluation.evaluate import best_class
-from clip2uda_core.labels import IGNORE
+from clip2uda_core.files import writing
+from clip2uda_core.inference.segmenter import ModelConfig, Segmenter
+from clip2uda_core.labels import IGNORE, LabelSpace
+from clip2uda_core.models.checkpoint import hash_state
+from clip2uda_core.processes import own_share, process_rank, wait_for_all
+
+logger = logging.getLogger(__name__)
 
 CONFIDENCE_CEILING = 0.9
 """A class whose points are nearly all certain keeps every point above this, not only the better half."""
+
+MODALITIES = ("2d", "3d")
 
 
 class ConfidenceThresholds:
@@ -19,11 +38,14 @@ class ConfidenceThresholds:
     def __init__(self, classes: int) -> None:
         self._confidences: list[list[NDArray[np.float32]]] = [[] for _ in range(classes)]
 
-    def add(self, probabilities: NDArray[np.float32]) -> None:
-        """(P, K) softmax of P points; rows of NaN (no prediction in this modality) do not count."""
-        labels, confidences = _predicted(probabilities)
+    def add(self, labels: NDArray[np.uint8], confidences: NDArray[np.float32]) -> None:
+        """(P,) predicted classes and their probabilities; IGNORE (no prediction in this modality) does not count."""
         for index, collected in enumerate(self._confidences):
             collected.append(confidences[labels == index])
+
+    def counts(self) -> NDArray[np.int64]:
+        """(K,) points predicted as each class."""
+        return np.array([sum(map(len, collected)) for collected in self._confidences], np.int64)
 
     def thresholds(self) -> NDArray[np.float32]:
         """(K,) min(median confidence, 0.9); the lower median of an even number, infinite for a class never
@@ -37,16 +59,138 @@ class ConfidenceThresholds:
         return result
 
 
-def select_pseudo_labels(probabilities: NDArray[np.float32], thresholds: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(P, K) softmax to (P,) labels: the predicted class where its confidence reaches the class's threshold, else
-    IGNORE."""
-    labels, confidences = _predicted(probabilities)
+def predicted(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(P, K) softmax to the best class and its probability, (P,) each; IGNORE and 0 for rows of NaN."""
+    return best_class(probabilities), np.nan_to_num(probabilities).max(1, initial=0)
+
+
+def select_pseudo_labels(
+    labels: NDArray[np.uint8], confidences: NDArray[np.float32], thresholds: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """(P,): the predicted class where its confidence reaches the class's threshold, else IGNORE."""
     known = labels != IGNORE
     kept = known.copy()
     kept[known] = confidences[known] >= thresholds[labels[known]]
     return np.where(kept, labels, IGNORE).astype(np.uint8)
 
 
-def _predicted(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(P, K) softmax to the best class and its probability, (P,) each; IGNORE and 0 for rows of NaN."""
-    return best_class(probabilities), np.nan_to_num(probabilities).max(1, initial=0)
+@dataclass(frozen=True)
+class PseudoLabels:
+    """The pseudo-labels of a store's frames in a folder: (M, 2) uint8 of 2D and 3D in `<frame>.npy`, and statistics.
+
+    summary: `teacher` (what it was trained on, and the sha256 of its weights) and, per modality and class,
+    `threshold`, `predicted` and `kept` points and `kept_share`; None where a class was never predicted.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+
+    @staticmethod
+    def make(teacher: Segmenter, frames: FrameStore, folder: Path, progress: Progress) -> "PseudoLabels":
+        """Labels all frames, once; several processes share the work. An unfinished folder of a run that was killed is
+        replaced. Raises DataError when the folder cannot be written."""
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        remedy = "free space, or choose another folder"
+        if process_rank() == 0:
+            with writing(f"{folder}: pseudo-labels", DataError, remedy):
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir(parents=True)
+        wait_for_all()
+        mine = list(own_share(range(len(frames))))
+        try:
+            for index in progress.track(mine, description="labelling the target domain"):
+                prediction = teacher.segment_sample(frames[index].sample(teacher.config.prepare))
+                by_modality = [predicted(p) for p in (prediction.probabilities_2d, prediction.probabilities_3d)]
+                labels, confidences = (np.stack(columns, 1) for columns in zip(*by_modality, strict=True))
+                with writing(f"{folder}: pseudo-labels", DataError, remedy):
+                    np.savez(_prediction(unfinished, index), labels=labels, confidences=confidences)
+            wait_for_all()
+            if process_rank() == 0:
+                summary = {"teacher": teacher_identity(teacher)} | _select(unfinished, len(frames), teacher.labels)
+                with writing(f"{folder}: pseudo-labels", DataError, remedy):
+                    (unfinished / "index.json").write_text(json.dumps(summary, indent=1))
+                    unfinished.rename(folder)
+        except DataError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        wait_for_all()
+        return PseudoLabels.open(folder)
+
+    @staticmethod
+    def open(folder: Path) -> "PseudoLabels":
+        """A folder that `make` finished. Raises DataError when it is damaged."""
+        try:
+            return PseudoLabels(folder, json.loads((folder / "index.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{folder}: not the pseudo-labels of a run ({error}); remove it to make them again"
+            ) from None
+
+    def log_statistics(self) -> None:
+        for modality in MODALITIES:
+            shares = [
+                f"{name} {100 * values['kept_share']:.0f} %" if values["predicted"] else f"{name} never predicted"
+                for name, values in self.summary[modality].items()
+            ]
+            logger.info("pseudo-labels kept in %s: %s", modality, ", ".join(shares))
+
+
+def check_teacher(teacher: Segmenter, labels: LabelSpace, student: ModelConfig) -> None:
+    """Raises ConfigError when a teacher's labels mean something else than the run's, or it looks at images of another
+    size than those that the run keeps."""
+    if teacher.labels.names != labels.names:
+        raise ConfigError(
+            f"the teacher was made for label space '{teacher.labels.name}' with the classes "
+            f"{list(teacher.labels.names)}; expected '{labels.name}' with {list(labels.names)}: train a teacher for it"
+        )
+    own_px, kept_px = teacher.config.prepare.image_max_width_px, student.prepare.image_max_width_px
+    if teacher.config.uses_images and student.uses_images and own_px != kept_px:
+        raise ConfigError(
+            f"the teacher was trained on images of at most {own_px} px, this run keeps them at {kept_px} px; "
+            f"give both the same model.prepare.image_max_width_px"
+        )
+
+
+def teacher_identity(teacher: Segmenter) -> dict[str, str]:
+    return {"training": teacher.training, "weights": hash_state(teacher.network.state_dict())}
+
+
+def _prediction(folder: Path, index: int) -> Path:
+    return folder / f"{index}.prediction.npz"
+
+
+def _select(folder: Path, frames: int, labels: LabelSpace) -> dict[str, Any]:
+    """Predictions in a folder to pseudo-labels in their place; returns thresholds and counts."""
+    collected = [ConfidenceThresholds(len(labels)) for _ in MODALITIES]
+    for index in range(frames):
+        with np.load(_prediction(folder, index)) as file:
+            for column, of_modality in enumerate(collected):
+                of_modality.add(file["labels"][:, column], file["confidences"][:, column])
+    thresholds = [of_modality.thresholds() for of_modality in collected]
+
+    kept = np.zeros((len(MODALITIES), len(labels)), np.int64)
+    for index in range(frames):
+        with np.load(_prediction(folder, index)) as file:
+            selected = [
+                select_pseudo_labels(file["labels"][:, column], file["confidences"][:, column], thresholds[column])
+                for column in range(len(MODALITIES))
+            ]
+        for column, column_labels in enumerate(selected):
+            kept[column] += np.bincount(column_labels[column_labels != IGNORE], minlength=len(labels))
+        with writing(f"{folder}: pseudo-labels", DataError, "free space, or choose another folder"):
+            np.save(folder / f"{index}.npy", np.stack(selected, 1))
+            _prediction(folder, index).unlink()
+    return {
+        modality: {
+            name: {
+                "threshold": float(threshold) if count else None,
+                "predicted": int(count),
+                "kept": int(kept_points),
+                "kept_share": float(kept_points / count) if count else None,
+            }
+            for name, threshold, count, kept_points in zip(
+                labels.names, thresholds[column], collected[column].counts(), kept[column], strict=True
+            )
+        }
+        for column, modality in enumerate(MODALITIES)
+    }

@@ -1,7 +1,7 @@
 """One iteration of CLIP2UDA: step (a) learns the prompt of each domain, step (b) the representations of both
 modalities. Each domain has its own forward passes, so that batch norm sees one domain at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +21,9 @@ Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class ImageBranch:
-    """What the 2D branch needs beside its weights: CLIP's text tower, what its image tower says, and the words of
-    the classes."""
+class ClipBranch:
+    """What the 2D branch on CLIP needs beside its weights: CLIP's text tower, what its image tower says, and the words
+    of the classes."""
 
     text: TextTower
     cache: FeatureCache
@@ -34,8 +34,8 @@ class ImageBranch:
 class DomainPass:
     """A batch of one domain, seen by what does not depend on the text: the frozen CLIP and the 3D network.
 
-    visuals: CLIP's features of each group of images, constants. seen: (P,) indices of points, in the order of the
-    pixels of all groups. logits_3d: of all M points, (M, K).
+    visuals: CLIP's features of each group of images, constants; none without CLIP. seen: (P,) indices of points, in the
+    order of the pixels of all groups. logits_3d: of all M points, (M, K).
     """
 
     domain: Domain
@@ -51,16 +51,24 @@ class DomainPass:
         assert labels is not None, "only the source has labels"
         return labels
 
+    @property
+    def pseudo_labels(self) -> tuple[Tensor, Tensor]:
+        """(M,) of 2D and (M,) of 3D, of a target batch."""
+        pseudo_labels = self.batch.batch.pseudo_labels
+        assert pseudo_labels is not None, "only the target of a run with a teacher has pseudo-labels"
+        return pseudo_labels[:, 0], pseudo_labels[:, 1]
+
 
 class Iteration:
     """The losses of one iteration, in the method's order: `look`, then (a) `learn_prompts`, then (b)
-    `learn_representations`. `image_branch` None is the 3D network alone."""
+    `learn_representations`. Without `clip`, images go through the network's U-Net, and there is no step (a); a network
+    without that either is the 3D network alone."""
 
     def __init__(
-        self, network: Clip2udaNetwork, image_branch: ImageBranch | None, class_weights: Tensor, config: LossConfig
+        self, network: Clip2udaNetwork, clip: ClipBranch | None, class_weights: Tensor, config: LossConfig
     ) -> None:
         self._network = network
-        self._image_branch = image_branch
+        self._clip = clip
         self._class_weights = class_weights
         self._config = config
 
@@ -71,16 +79,9 @@ class Iteration:
         of_point = tensors.voxel_of_point
         logits_3d = Logits(of_voxels.main[of_point], of_voxels.mimic[of_point])
         visuals: tuple[VisualFeatures, ...] = ()
-        if self._image_branch is not None:
-            visuals = tuple(self._image_branch.cache.encode_images(group.images) for group in tensors.groups)
+        if self._clip is not None:
+            visuals = tuple(self._clip.cache.encode_images(group.images) for group in tensors.groups)
         return DomainPass(domain, batch, visuals, batch.seen_points(), logits_3d)
-
-    def score_maps(self, domain_pass: DomainPass) -> list[Tensor]:
-        """M of each group of images, by the prompt of their domain; gradients reach context tokens and adapter."""
-        branch = self._image_branch
-        assert branch is not None
-        text = self._network.prompts(branch.text, branch.class_prompts, domain_pass.domain)
-        return [self._network.score_map(visual, text) for visual in domain_pass.visuals]
 
     def learn_prompts(self, passes: Sequence[DomainPass]) -> Losses:
         """Step (a): the score maps learn labels on the source, and on the target what 2D and 3D are sure of together.
@@ -88,17 +89,42 @@ class Iteration:
         return self.prompt_losses(passes, [self.score_maps(p) for p in passes])
 
     def learn_representations(self, passes: Sequence[DomainPass]) -> Losses:
-        """Step (b): with the text held still, decoder, heads and 3D network learn labels and each other."""
-        if self._image_branch is None:
+        """Step (b): with the text held still, decoder (or U-Net), heads and 3D network learn labels and each other."""
+        if self._clip is not None:
+            with torch.no_grad():
+                score_maps = [self.score_maps(p) for p in passes]
+            logits_2d = [self.classify_pixels(p, maps) for p, maps in zip(passes, score_maps, strict=True)]
+        elif self._network.unet2d is not None:
+            logits_2d = [self.classify_images(p) for p in passes]
+        else:
             return self.points_losses(passes)
-        with torch.no_grad():
-            score_maps = [self.score_maps(p) for p in passes]
-        return self.representation_losses(passes, score_maps)
+        return self.points_losses(passes) | self.pixels_losses(passes, logits_2d)
 
     def learn_jointly(self, passes: Sequence[DomainPass]) -> Losses:
         """Both steps at once, the ablation: gradients of step (b) reach the prompts too."""
         score_maps = [self.score_maps(p) for p in passes]
-        return self.prompt_losses(passes, score_maps) | self.representation_losses(passes, score_maps)
+        logits_2d = [self.classify_pixels(p, maps) for p, maps in zip(passes, score_maps, strict=True)]
+        return (
+            self.prompt_losses(passes, score_maps) | self.points_losses(passes) | self.pixels_losses(passes, logits_2d)
+        )
+
+    def score_maps(self, p: DomainPass) -> list[Tensor]:
+        """M of each group of images, by the prompt of their domain; gradients reach context tokens and adapter."""
+        assert self._clip is not None
+        text = self._network.prompts(self._clip.text, self._clip.class_prompts, p.domain)
+        return [self._network.score_map(visual, text) for visual in p.visuals]
+
+    def classify_pixels(self, p: DomainPass, maps: list[Tensor]) -> Logits:
+        """The 2D branch on CLIP at the P pixels where points are seen."""
+        groups = p.batch.batch.groups
+        return _join(
+            self._network.classify_pixels(visual, scores, group.uv_px)
+            for visual, scores, group in zip(p.visuals, maps, groups, strict=True)
+        )
+
+    def classify_images(self, p: DomainPass) -> Logits:
+        """The same by the U-Net."""
+        return _join(self._network.classify_images(group.images, group.uv_px) for group in p.batch.batch.groups)
 
     def prompt_losses(self, passes: Sequence[DomainPass], score_maps: Sequence[list[Tensor]]) -> Losses:
         result = {}
@@ -111,7 +137,7 @@ class Iteration:
                 loss = losses.prompt_loss_on_source(scores, p.labels[p.seen], self._config.temperature)
             else:
                 with torch.no_grad():
-                    logits_2d = self._classify_pixels(p, maps)
+                    logits_2d = self.classify_pixels(p, maps)
                 loss = losses.prompt_loss_on_target(
                     scores,
                     logits_2d.main,
@@ -122,38 +148,42 @@ class Iteration:
             result[f"prompt_{p.domain}"] = weight * loss
         return result
 
-    def representation_losses(self, passes: Sequence[DomainPass], score_maps: Sequence[list[Tensor]]) -> Losses:
-        result = self.points_losses(passes)
-        for p, maps in zip(passes, score_maps, strict=True):
-            logits_2d = self._classify_pixels(p, maps)
-            if p.domain == "source":
-                loss = losses.segmentation_loss(logits_2d.main, p.labels[p.seen], self._class_weights)
-                result["segmentation_2d"] = self._config.segmentation * loss
-            weight = self._config.cross_modal_source if p.domain == "source" else self._config.cross_modal_target
+    def points_losses(self, passes: Sequence[DomainPass]) -> Losses:
+        """What the 3D network learns without an image: labels on the source, pseudo-labels on the target."""
+        config, result = self._config, {}
+        for p in passes:
+            points = p.seen if config.supervise == "seen" else torch.arange(len(p.logits_3d.main), device=p.seen.device)
+            logits = p.logits_3d.main[points]
+            if p.domain == "source" and config.segmentation > 0:
+                loss = losses.segmentation_loss(logits, p.labels[points], self._class_weights)
+                result["segmentation_3d"] = config.segmentation * loss
+            if p.domain == "target" and config.pseudo_label > 0:
+                loss = losses.pseudo_label_loss(logits, p.pseudo_labels[1][points])
+                result["pseudo_label_3d"] = config.pseudo_label * loss
+        return result
+
+    def pixels_losses(self, passes: Sequence[DomainPass], logits_2d: Sequence[Logits]) -> Losses:
+        """What the 2D branch learns of labels and pseudo-labels, and both modalities of each other."""
+        config, result = self._config, {}
+        for p, of_pixels in zip(passes, logits_2d, strict=True):
+            if p.domain == "source" and config.segmentation > 0:
+                loss = losses.segmentation_loss(of_pixels.main, p.labels[p.seen], self._class_weights)
+                result["segmentation_2d"] = config.segmentation * loss
+            if p.domain == "target" and config.pseudo_label > 0:
+                loss = losses.pseudo_label_loss(of_pixels.main, p.pseudo_labels[0][p.seen])
+                result["pseudo_label_2d"] = config.pseudo_label * loss
+            weight = config.cross_modal_source if p.domain == "source" else config.cross_modal_target
             if weight > 0:
                 main_3d, mimic_3d = p.logits_3d.main[p.seen], p.logits_3d.mimic[p.seen]
-                result[f"cross_modal_2d_{p.domain}"] = weight * losses.cross_modal_loss(main_3d, logits_2d.mimic)
-                result[f"cross_modal_3d_{p.domain}"] = weight * losses.cross_modal_loss(logits_2d.main, mimic_3d)
+                result[f"cross_modal_2d_{p.domain}"] = weight * losses.cross_modal_loss(main_3d, of_pixels.mimic)
+                result[f"cross_modal_3d_{p.domain}"] = weight * losses.cross_modal_loss(of_pixels.main, mimic_3d)
         return result
 
-    def points_losses(self, passes: Sequence[DomainPass]) -> Losses:
-        """Segmentation by the 3D network on the source."""
-        result = {}
-        for p in passes:
-            if p.domain == "source":
-                points = (
-                    p.seen if self._config.supervise == "seen" else torch.arange(len(p.labels), device=p.seen.device)
-                )
-                loss = losses.segmentation_loss(p.logits_3d.main[points], p.labels[points], self._class_weights)
-                result["segmentation_3d"] = self._config.segmentation * loss
-        return result
 
-    def _classify_pixels(self, p: DomainPass, maps: list[Tensor]) -> Logits:
-        logits = [
-            self._network.classify_pixels(visual, scores, group.uv_px)
-            for visual, scores, group in zip(p.visuals, maps, p.batch.batch.groups, strict=True)
-        ]
-        return Logits(torch.cat([part.main for part in logits]), torch.cat([part.mimic for part in logits]))
+def _join(parts: Iterable[Logits]) -> Logits:
+    """Logits of several groups of images, one after the other."""
+    joined = list(parts)
+    return Logits(torch.cat([part.main for part in joined]), torch.cat([part.mimic for part in joined]))
 
 
 def _at_points(p: DomainPass, maps: list[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from clip2uda_core.bench.frame import measure_frame, measure_memcpy
+from clip2uda_core.bench.index import measure_index
 from clip2uda_core.bench.memory import measure_reading
 from clip2uda_core.bench.simulated import measure_simulation
 from clip2uda_core.bench.table import print_environment
@@ -16,6 +17,7 @@ def main() -> None:
     print_environment()
     memcpy_gb_s = measure_memcpy()
     measure_frame(memcpy_gb_s)
+    measure_index()
     measure_reading()
     measure_simulation()
     if options.without_node:

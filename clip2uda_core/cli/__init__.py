@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from clip2uda_core import __version__
 from clip2uda_core.cli.adapt import adapt
+from clip2uda_core.cli.benchmark import benchmark
 from clip2uda_core.cli.convert import convert
 from clip2uda_core.cli.demo import demo
 from clip2uda_core.cli.inspect import inspect
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, inspect, convert, segment, simulate, adapt, train_stand_in_clip, check_stand_in_clip):
+for command in (demo, inspect, convert, segment, simulate, adapt, benchmark, train_stand_in_clip, check_stand_in_clip):
     app.command()(command)
 
 

@@ -1,6 +1,5 @@
 """`clip2uda adapt`: trains on a labelled source and adapts to an unlabelled target."""
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -9,19 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from clip2uda_core.cli import source_options
-from clip2uda_core.config import parse_config, read_yaml
+from clip2uda_core.cli.console import make_console
 from clip2uda_core.errors import ConfigError
-from clip2uda_core.paths import config_file
 
 if TYPE_CHECKING:
     from clip2uda_core.adaptation.config import AdaptConfig
-    from clip2uda_core.evaluation.evaluate import Evaluation
+    from clip2uda_core.adaptation.report import Report, Summary
 
 SOURCE_KINDS = "a rosbag, a KITTI folder, or synthetic:SCENARIO[:DOMAIN[:SPLIT]]"
 
@@ -29,17 +26,50 @@ SOURCE_KINDS = "a rosbag, a KITTI folder, or synthetic:SCENARIO[:DOMAIN[:SPLIT]]
 def adapt(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     method: Annotated[str, typer.Option(help="A method that ships in config/adapt, or a YAML file.")] = "clip2uda",
-    source: Annotated[str | None, typer.Option(help=f"Labelled domain: {SOURCE_KINDS}.", metavar="SRC")] = None,
-    target: Annotated[str | None, typer.Option(help="Domain to adapt to; labels are not read.", metavar="SRC")] = None,
-    test: Annotated[str | None, typer.Option(help="Recording to evaluate on at the end.", metavar="SRC")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help=f"Labelled domain: {SOURCE_KINDS}; repeat it.", metavar="SRC")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Domain to adapt to; its labels are not read; repeat it.", metavar="SRC")
+    ] = None,
+    val: Annotated[
+        list[str] | None,
+        typer.Option(help="Labelled recording of the target that chooses best.safetensors; repeat it.", metavar="SRC"),
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="Recording to evaluate on at the end; repeat it.", metavar="SRC")
+    ] = None,
     scenario: Annotated[
         str | None,
-        typer.Option(help="A simulated scenario, for --source, --target, --test and the stand-in CLIP at once."),
+        typer.Option(help="A simulated scenario, for all recordings that are not given and the stand-in CLIP."),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a method with pseudo-labels: a checkpoint, or the folder of the run, that makes them; default: "
+            "train it in OUT/teacher.",
+            metavar="CHECKPOINT|RUN",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="The model in use, which the new one has to beat: a file, or one that ships; or none.")
+    ] = "default",
     steps: Annotated[int | None, typer.Option(help="Iterations; default: the method's.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = None,
     clip: Annotated[
-        str | None, typer.Option(help="CLIP and its weights: ViT-B-16:laion2b_s34b_b88k, ViT-B-16:FILE.")
+        str,
+        typer.Option(
+            help="CLIP and its weights: ViT-B-16:laion2b_s34b_b88k, ViT-B-16:FILE, or the stand-in that ships.",
+            metavar="MODEL:WEIGHTS",
+        ),
+    ] = "sim-clip:sim-clip",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings where the method has none: one of config/budgets, a YAML file, or none; default: cpu "
+            "where there is no CUDA.",
+            metavar="NAME|FILE",
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -49,99 +79,118 @@ def adapt(
     time_budget: Annotated[
         float | None, typer.Option(help="End the training after so many minutes.", min=0, metavar="MINUTES")
     ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/tensorboard too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
+    frames: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the frames that were read, which runs may share; default: OUT/frames."),
+    ] = None,
     points_topic: source_options.PointsTopic = None,
     camera: source_options.Cameras = None,
     calibration: source_options.Calibration = None,
     fixed_frame: source_options.FixedFrame = None,
+    trust_calibration: Annotated[
+        bool, typer.Option("--trust-calibration", help="Train although the target's calibration looks wrong.")
+    ] = False,
     tolerance: source_options.Tolerance = source_options.DEFAULT_TOLERANCE_S,
+    stamp_offset: source_options.StampOffsets = None,
+    tf_bag: source_options.TfBags = None,
+    min_motion: source_options.MinMotion = None,
+    every: source_options.Every = None,
     max_frames: source_options.MaxFrames = None,
 ) -> None:
     """Trains a model on a labelled source domain and adapts it to an unlabelled target domain.
 
-    Writes into --out: model.safetensors for `clip2uda segment` and the node, report.json, log.jsonl (a line an
-    iteration), config.yaml, and the states from which --resume goes on. Ctrl-C saves a state and ends.
+    Writes into --out: model.safetensors for `clip2uda segment` and the node, report.json, pictures/, log.jsonl (a line
+    an iteration), config.yaml, and the states from which --resume goes on; with --val also best.safetensors. Ctrl-C
+    saves a state and ends.
 
-    Topics, cameras, calibration and tolerance are those of --target and --test.
+    A --target is looked at first: its sensors, and whether its calibration is believable. Without a --source, simulated
+    streets seen by these sensors are the source. At the end the new model is compared with the one in use, without
+    labels: verdict.json, chosen.safetensors (the new one, or the old one where it stays) and report.html.
+
+    Topics, cameras, calibration, transforms and tolerance are those of --target, --val and --test. --min-motion and
+    --every thin out what is trained on.
 
     **Examples**
+
+        clip2uda adapt --target robot.mcap --out run
+
+        clip2uda adapt --target monday.mcap --target tuesday.mcap --clip ViT-B-16:laion2b_s34b_b88k --out run
 
         clip2uda adapt --source synthetic:sim_to_kitti:source:train --target robot.mcap --out run
 
         clip2uda adapt --scenario day_to_night --out run --steps 2000
 
+        clip2uda adapt --scenario day_to_night --method clip2uda_pl --teacher run --out run_pl --steps 2000
+
         clip2uda adapt --method source_only_3d --source synthetic:sim_to_kitti --test dataset/sequences/00 --out run3d
     """
-    if scenario is not None:
-        source = source or f"synthetic:{scenario}:source:train"
-        target = target or f"synthetic:{scenario}:target:train"
-        test = test or f"synthetic:{scenario}:target:test"
-        clip = clip or "sim-clip:sim-clip"
-    if source is None:
-        raise ConfigError(f"no --source: give the labelled domain ({SOURCE_KINDS}), or a --scenario")
-    config = load_method(method, {"steps": steps, "seed": seed}, clip, setting or [])
-    check_out(out, resume)
-
     # Imported here so that the help of the command does not wait for torch.
-    from clip2uda_core.adaptation.adapter import Adapter
-    from clip2uda_core.data.readers import ReaderOptions, open_source
-    from clip2uda_core.evaluation.evaluate import evaluate
+    from clip2uda_core.adaptation.methods import load_method
+    from clip2uda_core.adaptation.run import run
+    from clip2uda_core.adaptation.run_data import RunOptions
+    from clip2uda_core.cli.recordings import run_data, scenario_addresses
+    from clip2uda_core.cli.unlabelled import STAND_IN_NOTE, judge_run, look, old_model, own_sensors
+    from clip2uda_core.data.readers import ReaderOptions, open_sources
+    from clip2uda_core.inference.segmenter import choose_device
+    from clip2uda_core.processes import is_first_process
 
-    options = source_options.reader_options(
-        points_topic, camera, False, calibration, fixed_frame, tolerance, None, max_frames
+    if is_first_process():
+        check_out(out, resume)
+    given = {"source": source, "target": target, "val": val, "test": test}
+    addresses = scenario_addresses(scenario) if scenario is not None else {}
+    addresses |= {kind: listed for kind, listed in given.items() if listed}
+    if budget is None and choose_device(device).type == "cpu":
+        budget = "cpu"
+
+    def method_config(name: str) -> "AdaptConfig":
+        asked = {"steps": steps, "seed": seed}
+        return load_method(name, asked, clip, setting or [], None if budget == "none" else budget)
+
+    config = method_config(method)
+    thinning = source_options.thinning_for_training(min_motion, every)
+    of_target = source_options.reader_options(
+        points_topic,
+        camera,
+        False,
+        calibration,
+        fixed_frame,
+        tolerance,
+        stamp_offset,
+        max_frames,
+        tf_bags=tf_bag,
+        thinning=thinning,
     )
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
+    old = old_model(checkpoint)
+    survey = None
+    if target and scenario is None and config.losses.use_target:
+        survey = look(target, of_target, trust_calibration, console)
+        if config.losses.use_source and "source" not in addresses:
+            addresses["source"] = own_sensors(survey, out, console)
+        if config.model.uses_clip and config.model.clip.model == "sim-clip":
+            console.print(STAND_IN_NOTE, highlight=False, soft_wrap=True)
+    needed = [config.train_on] if config.losses.use_source else []
+    needed += ["target"] if config.losses.use_target else []
+    data = run_data(addresses, needed, ReaderOptions(max_frames=max_frames, thinning=thinning), of_target)
+    makes_labels = teacher or (method_config(config.teacher) if config.teacher is not None else None)
     with _progress(console) as progress, interrupt_as_request() as interrupted:
-        adapter = Adapter(config, out, device, progress)
-        labelled = ReaderOptions(label_space=adapter.labels, max_frames=max_frames)
-        adapter.setup(
-            open_source(source, labelled),
-            open_source(target, options) if target and config.losses.use_target else None,
-        )
-        adapter.build()
         deadline = None if time_budget is None else time.monotonic() + 60 * time_budget
-        finished = adapter.fit(lambda: interrupted() or (deadline is not None and time.monotonic() > deadline))
-        adapter.save_model(out / "model.safetensors")
+        report = run(
+            config, data, out, makes_labels, RunOptions(device, tensorboard, deadline, interrupted, progress, frames)
+        )
         if interrupted():
-            console.print(f"interrupted at iteration {adapter.state.step} of {config.steps}; --resume goes on")
+            console.print(f"interrupted at iteration {report.steps} of {config.steps}; --resume goes on")
             raise typer.Exit(130)
-        report: dict[str, Any] = {"method": config.method, "seed": config.seed, "steps": adapter.state.step}
-        if test is not None:
-            from dataclasses import replace
-
-            frames = open_source(test, replace(options, label_space=adapter.labels))
-            tracked = progress.track(frames, total=len(frames), description="evaluating")
-            result = evaluate(adapter.segmenter().segment, tracked, adapter.labels)
-            report |= {"test": test, **result.summary()}
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if not finished:
-        console.print(f"time is over at iteration {adapter.state.step} of {config.steps}; --resume goes on")
-    if test is not None:
-        _print_result(result)
-    print(f"wrote {out / 'model.safetensors'} and {out / 'report.json'}")
-
-
-def load_method(method: str, asked: dict[str, Any], clip: str | None, settings: list[str]) -> "AdaptConfig":
-    """The settings of a method's YAML, with what was asked for in their place; ConfigError for an unknown one."""
-    from clip2uda_core.adaptation.config import AdaptConfig
-
-    path = config_file(method, "adapt")
-    values = read_yaml(path) or {}
-    if clip is not None:
-        model, separator, weights = clip.partition(":")
-        if not (model and separator and weights):
-            raise ConfigError(f"--clip {clip}: expected MODEL:WEIGHTS, as in --clip ViT-B-16:laion2b_s34b_b88k")
-        _put(values, "model.clip.model", model)
-        _put(values, "model.clip.weights", weights)
-    for key, value in asked.items():
-        if value is not None:
-            values[key] = value
-    for text in settings:
-        key, separator, value = text.partition("=")
-        if not (key and separator):
-            raise ConfigError(f"--set {text}: expected KEY=VALUE, as in --set loader.batch_size=4")
-        _put(values, key, yaml.safe_load(value))
-    return parse_config(AdaptConfig, values, str(path))
+        if not is_first_process():
+            return
+        if survey is not None and target and report.steps > 0:
+            judge_run(out, config, report, old, open_sources(target, of_target), survey, device, console, progress)
+    if not report.finished:
+        console.print(f"time is over at iteration {report.steps} of {config.steps}; --resume goes on")
+    _print_report(report)
+    print(f"the run is in {out}: model.safetensors, report.json, pictures")
 
 
 def check_out(out: Path, resume: bool) -> None:
@@ -151,16 +200,6 @@ def check_out(out: Path, resume: bool) -> None:
         raise ConfigError(f"--out {out} is not empty: --resume goes on with the run in it, else give another folder")
     if resume and not occupied:
         raise ConfigError(f"--resume: there is no run in {out}")
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Sets `a.b.c` in nested mappings."""
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {key}: '{parent}' is a value, it holds no settings")
-    values[last] = value
 
 
 @contextmanager
@@ -185,22 +224,29 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console)
 
 
-def _print_result(result: "Evaluation") -> None:
-    summary = result.summary()
-    signals = {name: value for name, value in summary["label_free"].items() if isinstance(value, float)}
-    print("without labels: " + ", ".join(f"{name} {value:.3f}" for name, value in signals.items()))
-    iou = summary["iou_percent"]
-    if not iou:
-        return
-    table = Table(title=f"IoU % on {summary['labelled_frames']} labelled frames")
+def _print_report(report: "Report") -> None:
+    console = make_console()
+    last, best = report.last, report.best
+    if last is not None and last["iou_percent"]:
+        console.print(_iou_table(f"after the last iteration ({report.steps})", last))
+    if best is not None and best["step"] != report.steps:
+        console.print(_iou_table(f"best on validation (iteration {best['step']})", best))
+    if last is not None:
+        signals = {name: value for name, value in last["label_free"].items() if isinstance(value, float)}
+        print("without labels: " + ", ".join(f"{name} {value:.3f}" for name, value in signals.items()))
+
+
+def _iou_table(title: str, summary: "Summary") -> Table:
+    iou: dict[str, Any] = summary["iou_percent"]
+    table = Table(title=f"IoU %, {title}, {summary['labelled_frames']} labelled frames")
     table.add_column("class")
     for name in iou:
         table.add_column(name if name == "all" else f"{name} (seen)", justify="right")
-    for name in result.labels.names:
+    for name in iou["all"]["classes"]:
         table.add_row(name, *(_cell(iou[column]["classes"][name]) for column in iou))
     table.add_section()
     table.add_row("mean", *(_cell(iou[column]["mean"]) for column in iou))
-    Console().print(table)
+    return table
 
 
 def _cell(value: float | None) -> str:

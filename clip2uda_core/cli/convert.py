@@ -10,7 +10,7 @@ from rich.progress import track
 
 from clip2uda_core.cli import source_options as source
 from clip2uda_core.data.bag_writer import BagWriter, ImageCoding
-from clip2uda_core.data.readers import open_source
+from clip2uda_core.data.readers import Thinning, open_source
 from clip2uda_core.labels import LabelSpace
 
 
@@ -32,8 +32,11 @@ def convert(
     camera: source.Cameras = None,
     no_cameras: source.NoCameras = False,
     calibration: source.Calibration = None,
+    tf_bag: source.TfBags = None,
     tolerance: source.Tolerance = source.DEFAULT_TOLERANCE_S,
     stamp_offset: source.StampOffsets = None,
+    min_motion: source.MinMotion = None,
+    every: source.Every = None,
     max_frames: source.MaxFrames = None,
 ) -> None:
     """Writes a recording as a rosbag2: clouds, images, camera calibration and the cameras' poses.
@@ -48,6 +51,8 @@ def convert(
         clip2uda convert dataset/sequences/00 seq00.mcap --labels street8 --images png
 
         clip2uda convert robot.bag robot.mcap --camera front=/front/image_raw --max-frames 100
+
+        clip2uda convert long_drive short.mcap --min-motion 2 --tf-bag transforms.mcap
     """
     label_space = LabelSpace.load(labels) if labels else None
     options = source.reader_options(
@@ -60,6 +65,8 @@ def convert(
         stamp_offsets=stamp_offset,
         max_frames=max_frames,
         label_space=label_space,
+        tf_bags=tf_bag,
+        thinning=Thinning(min_motion or 0.0, every or 0.0),
     )
     reader = open_source(src, options)
     console = Console(stderr=True)

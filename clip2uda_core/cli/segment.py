@@ -42,6 +42,7 @@ def segment(
     camera: source.Cameras = None,
     no_cameras: source.NoCameras = False,
     calibration: source.Calibration = None,
+    tf_bag: source.TfBags = None,
     fixed_frame: source.FixedFrame = None,
     tolerance: source.Tolerance = source.DEFAULT_TOLERANCE_S,
     stamp_offset: source.StampOffsets = None,
@@ -77,10 +78,12 @@ def segment(
         stamp_offsets=stamp_offset,
         max_frames=max_frames,
         label_space=segmenter.labels,
+        tf_bags=tf_bag,
     )
     reader = open_source(src, options)
     card = segmenter.info
-    branches = f"2D beside CLIP {card['clip']}, and 3D" if card["clip"] else "the 3D branch alone, without CLIP"
+    image_network = {"clip": f"2D beside CLIP {card['clip']}, and 3D", "unet": "2D by a U-Net, and 3D"}
+    branches = image_network.get(card["image_network"], "the 3D branch alone, without CLIP")
     console.print(f"[bold]model[/] {path.name} on {card['device']}, {branches}: {card['training']}")
     columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clip2uda_core.data.collector import CollectorConfig
-from clip2uda_core.data.readers import ReaderOptions
+from clip2uda_core.data.readers import FOR_TRAINING, ReaderOptions, Thinning
 from clip2uda_core.errors import ConfigError
 from clip2uda_core.labels import LabelSpace
 
@@ -46,6 +46,20 @@ StampOffsets = Annotated[
         "--stamp-offset", help="Seconds that a camera's stamps lie after the LiDAR's; repeat it.", metavar="NAME=S"
     ),
 ]
+TfBags = Annotated[
+    list[Path] | None,
+    typer.Option("--tf-bag", help="Another bag whose /tf and /tf_static are used too; repeat it.", metavar="BAG"),
+]
+MinMotion = Annotated[
+    float | None,
+    typer.Option(
+        help="Metres that the robot must have moved, or 15 degrees turned, since the last cloud taken; "
+        f"in training {FOR_TRAINING.min_motion_m} where neither this nor --every is given. 0 takes all.",
+        min=0.0,
+        metavar="M",
+    ),
+]
+Every = Annotated[float | None, typer.Option(help="Take a cloud every so many seconds.", min=0.0, metavar="S")]
 MaxFrames = Annotated[int | None, typer.Option(help="Read the first so many clouds alone.", min=1, metavar="N")]
 
 DEFAULT_TOLERANCE_S = CollectorConfig().tolerance_s
@@ -61,6 +75,8 @@ def reader_options(
     stamp_offsets: list[str] | None,
     max_frames: int | None,
     label_space: LabelSpace | None = None,
+    tf_bags: list[Path] | None = None,
+    thinning: Thinning | None = None,
 ) -> ReaderOptions:
     """The reader's options from the command's; ConfigError when two contradict each other or one is malformed."""
     if cameras and no_cameras:
@@ -75,7 +91,16 @@ def reader_options(
         sync=CollectorConfig(tolerance_s=tolerance_s, stamp_offset_s=offsets_s),
         label_space=label_space,
         max_frames=max_frames,
+        thinning=thinning or Thinning(),
+        tf_from=tuple(tf_bags or ()),
     )
+
+
+def thinning_for_training(min_motion_m: float | None, every_s: float | None) -> Thinning:
+    """What --min-motion and --every ask for; where neither is given, what is right for training."""
+    if min_motion_m is None and every_s is None:
+        return FOR_TRAINING
+    return Thinning(min_motion_m or 0.0, every_s or 0.0)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

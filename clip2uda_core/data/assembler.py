@@ -6,9 +6,12 @@ the reason is kept for whoever reports it.
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clip2uda_core.data.calibration import Calibration
 from clip2uda_core.data.collector import CollectedSet
@@ -22,6 +25,9 @@ from clip2uda_core.data.messages import (
 from clip2uda_core.errors import CalibrationError, Clip2udaError, DataError, TransformError
 from clip2uda_core.geometry import SE3, CameraModel, TransformBuffer
 from clip2uda_core.types import CameraView, Frame, PointCloud
+
+ImageDecoder = Callable[[Any, str], NDArray[np.uint8]]
+"""Image message and topic -> (H, W, 3) uint8 RGB; DataError where it cannot."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +54,8 @@ class FrameAssembler:
     cloud's stamp until it is found, and kept. With it, each frame has its own: from the LiDAR at the cloud's stamp,
     through the fixed frame, to the camera at the image's stamp.
 
+    decode_raw_image: takes the place of `decode_image`, where something beside it knows more encodings.
+
     failures: how often each (camera, kind of failure) was skipped; the kinds are `image`, `calibration`, `transform`.
     last_failure: per camera, the full text of the latest.
 
@@ -62,11 +70,13 @@ class FrameAssembler:
         extrinsics: Calibration | TransformBuffer,
         fixed_frame: str | None = None,
         points_topic: str = "points",
+        decode_raw_image: ImageDecoder = decode_image,
     ) -> None:
         self.failures: Counter[tuple[str, str]] = Counter()
         self.last_failure: dict[str, str] = {}
         self._cameras = {camera.name: camera for camera in cameras}
         self._points_topic = points_topic
+        self._decode_raw_image = decode_raw_image
         self._infos: dict[str, Any] = {}
         self._rig: _Rig
         if isinstance(extrinsics, Calibration):
@@ -82,6 +92,23 @@ class FrameAssembler:
         """How often a camera was skipped, for whatever reason."""
         return sum(count for (name, _), count in self.failures.items() if name == camera)
 
+    def has_transforms(self, collected: CollectedSet[Any]) -> bool:
+        """Whether each image of a set can be seen from its cloud by now; on a robot TF may come after the image."""
+        cloud_frame = frame_id(collected.cloud)
+        try:
+            for name, (stamp_ns, message) in collected.images.items():
+                camera_frame = frame_id(message)
+                self._rig.camera_SE3_lidar(
+                    self._cameras[name], camera_frame, stamp_ns, cloud_frame, collected.cloud_stamp_ns
+                )
+        except TransformError:
+            return False
+        return True
+
+    def forget_rigid_transforms(self) -> None:
+        """Looks the transforms between camera and LiDAR up again: static TF has changed."""
+        self._rig.forget_rigid_transforms()
+
     def assemble(self, collected: CollectedSet[Any]) -> Frame:
         """Decodes a set. Cameras that fail are left out; DataError when the cloud itself cannot be decoded."""
         cloud = decode_point_cloud(collected.cloud, self._points_topic)
@@ -95,10 +122,12 @@ class FrameAssembler:
         return Frame(cloud, tuple(views), source=f"{self._points_topic} at {seconds}.{nanoseconds:09d} s")
 
     def _view(self, setup: CameraSetup, stamp_ns: int, message: Any, cloud: PointCloud) -> CameraView:
-        camera_SE3_lidar = self._rig.camera_SE3_lidar(setup, frame_id(message), stamp_ns, cloud)
-        decode = decode_compressed_image if hasattr(message, "format") else decode_image
+        decode = decode_compressed_image if hasattr(message, "format") else self._decode_raw_image
         image = decode(message, setup.image_topic)
         camera = self._rig.camera(setup, (image.shape[1], image.shape[0]))
+        camera_SE3_lidar = self._rig.camera_SE3_lidar(
+            setup, frame_id(message), stamp_ns, cloud.frame_id, cloud.stamp_ns
+        )
         return CameraView(setup.name, image, stamp_ns, camera, camera_SE3_lidar)
 
     def _skip(self, camera: str, error: Clip2udaError) -> None:
@@ -119,7 +148,11 @@ class _Rig(Protocol):
 
     def camera(self, setup: CameraSetup, image_size_px: tuple[int, int]) -> CameraModel: ...
 
-    def camera_SE3_lidar(self, setup: CameraSetup, frame: str, stamp_ns: int, cloud: PointCloud) -> SE3: ...
+    def camera_SE3_lidar(
+        self, setup: CameraSetup, camera_frame: str, image_ns: int, lidar_frame: str, cloud_ns: int
+    ) -> SE3: ...
+
+    def forget_rigid_transforms(self) -> None: ...
 
 
 class _CalibratedRig:
@@ -140,14 +173,19 @@ class _CalibratedRig:
             self._models[key] = self._calibration.cameras[setup.name].camera(setup.name, image_size_px)
         return self._models[key]
 
-    def camera_SE3_lidar(self, setup: CameraSetup, frame: str, stamp_ns: int, cloud: PointCloud) -> SE3:
+    def camera_SE3_lidar(
+        self, setup: CameraSetup, camera_frame: str, image_ns: int, lidar_frame: str, cloud_ns: int
+    ) -> SE3:
         expected = self._calibration.lidar_frame
-        if expected not in (None, cloud.frame_id):
+        if expected not in (None, lidar_frame):
             raise TransformError(
                 f"the calibration of camera '{setup.name}' is for clouds in frame '{expected}', got clouds in "
-                f"'{cloud.frame_id}'; correct lidar_frame in the calibration file if they are the same"
+                f"'{lidar_frame}'; correct lidar_frame in the calibration file if they are the same"
             )
-        return self._calibration.cameras[setup.name].camera_SE3_lidar.to_se3(frame or setup.name, cloud.frame_id)
+        return self._calibration.cameras[setup.name].camera_SE3_lidar.to_se3(camera_frame or setup.name, lidar_frame)
+
+    def forget_rigid_transforms(self) -> None:
+        """They are the file's."""
 
 
 class _PublishedRig:
@@ -172,17 +210,21 @@ class _PublishedRig:
             self._models[setup.name] = (content, model)
         return self._models[setup.name][1]
 
-    def camera_SE3_lidar(self, setup: CameraSetup, frame: str, stamp_ns: int, cloud: PointCloud) -> SE3:
-        if not frame:
+    def camera_SE3_lidar(
+        self, setup: CameraSetup, camera_frame: str, image_ns: int, lidar_frame: str, cloud_ns: int
+    ) -> SE3:
+        if not camera_frame:
             raise TransformError(f"{setup.image_topic}: the image's header has no frame_id, so TF cannot be asked")
         if self._fixed_frame is not None:
-            return self._transforms.lookup_across_time(
-                frame, stamp_ns, cloud.frame_id, cloud.stamp_ns, self._fixed_frame
-            )
-        key = (frame, cloud.frame_id)
-        if key not in self._rigid:
-            self._rigid[key] = self._transforms.lookup(frame, cloud.frame_id, cloud.stamp_ns)
-        return self._rigid[key]
+            return self._transforms.lookup_across_time(camera_frame, image_ns, lidar_frame, cloud_ns, self._fixed_frame)
+        key = (camera_frame, lidar_frame)
+        rigid = self._rigid.get(key)
+        if rigid is None:
+            rigid = self._rigid[key] = self._transforms.lookup(camera_frame, lidar_frame, cloud_ns)
+        return rigid
+
+    def forget_rigid_transforms(self) -> None:
+        self._rigid.clear()
 
 
 def _content(info: Any) -> tuple[object, ...]:

@@ -17,6 +17,10 @@ from clip2uda_core.errors import ConfigError
 
 P = TypeVar("P")
 
+NS_PER_S = 1_000_000_000
+POINTS = ""
+"""The stream of the clouds, beside those of the cameras."""
+
 TOO_OLD = "older than max_age_s on arrival"
 NO_STAMP = "header.stamp is not set"
 OUT_OF_ORDER = "stamped before a cloud that is done already"
@@ -67,7 +71,8 @@ class CollectorCounts:
     """What became of the messages since the start: clouds == complete + partial + dropped + pending, at any time.
 
     complete: sets with an image of every camera; partial: sets without some. dropped: clouds by reason.
-    images: per camera, those that came. images_unused: those that left the buffer without having joined a cloud.
+    images: per camera, those that came. images_unused: those that left the buffer without having joined a cloud;
+    images_unstamped: those of them whose stamp is not set, which are never buffered.
     nearest_s: per camera, as of the last cloud that was decided; says why a camera never joins.
     time_jumps: how often time jumped back; the caller forgets its moving transforms when this grows.
     """
@@ -78,8 +83,47 @@ class CollectorCounts:
     dropped: Counter[str] = field(default_factory=Counter)
     images: Counter[str] = field(default_factory=Counter)
     images_unused: Counter[str] = field(default_factory=Counter)
+    images_unstamped: Counter[str] = field(default_factory=Counter)
     nearest_s: dict[str, float] = field(default_factory=dict)
     time_jumps: int = 0
+
+
+class TimeWatch:
+    """Notices when the time of a stream of stamps, or of the caller's clock, jumps back by more than `jump_back_s`."""
+
+    def __init__(self, jump_back_s: float) -> None:
+        self._threshold_ns = _ns(jump_back_s)
+        self._newest_ns: dict[str, int] = {}
+        self._now_ns: int | None = None
+
+    def jumped(self, now_ns: int, stream: str = "", stamp_ns: int | None = None) -> bool:
+        """Whether time is back before what was seen, by the clock or, where there is a stamp, by its stream.
+
+        After a jump the past is forgotten: the same stamps do not jump twice.
+        """
+        back = self._now_ns is not None and self._now_ns - now_ns > self._threshold_ns
+        if stamp_ns is not None:
+            back = back or self._newest_ns.get(stream, stamp_ns) - stamp_ns > self._threshold_ns
+        if back:
+            self._newest_ns.clear()
+        self._now_ns = now_ns
+        if stamp_ns is not None:
+            self._newest_ns[stream] = max(stamp_ns, self._newest_ns.get(stream, stamp_ns))
+        return back
+
+
+def is_unset(stamp_ns: int, now_ns: int) -> bool:
+    """Whether nobody filled a stamp: it is 0 although the clock, which may itself start at 0, is well past that."""
+    return stamp_ns == 0 and now_ns > NS_PER_S
+
+
+def why_refused(config: CollectorConfig, stamp_ns: int, now_ns: int) -> str | None:
+    """Why a cloud is not even paired, None for one that is."""
+    if is_unset(stamp_ns, now_ns):
+        return NO_STAMP
+    if config.max_age_s and now_ns - stamp_ns > _ns(config.max_age_s):
+        return TOO_OLD
+    return None
 
 
 @dataclass
@@ -117,8 +161,7 @@ class Collector(Generic[P]):
         self._clouds: deque[_Cloud[P]] = deque()
         self._images: dict[str, list[_Image[P]]] = {camera: [] for camera in cameras}
         self._fired_ns: int | None = None
-        self._newest_ns: dict[str | None, int] = {}
-        self._now_ns: int | None = None
+        self._watch = TimeWatch(config.jump_back_s)
 
     @property
     def pending(self) -> int:
@@ -127,10 +170,11 @@ class Collector(Generic[P]):
 
     def add_cloud(self, stamp_ns: int, payload: P, now_ns: int) -> list[CollectedSet[P]]:
         """Opens a set."""
-        sets = self._advance(now_ns, stream=None, stamp_ns=stamp_ns)
+        refused = why_refused(self.config, stamp_ns, now_ns)
+        sets = self._advance(now_ns) if refused == NO_STAMP else self._advance(now_ns, POINTS, stamp_ns)
         self.counts.clouds += 1
-        if self.config.max_age_s and now_ns - stamp_ns > _ns(self.config.max_age_s):
-            self.counts.dropped[TOO_OLD if stamp_ns else NO_STAMP] += 1
+        if refused:
+            self.counts.dropped[refused] += 1
         elif self._fired_ns is not None and stamp_ns < self._fired_ns:
             self.counts.dropped[OUT_OF_ORDER] += 1
         else:
@@ -139,8 +183,12 @@ class Collector(Generic[P]):
 
     def add_image(self, camera: str, stamp_ns: int, payload: P, now_ns: int) -> list[CollectedSet[P]]:
         """Offers an image to the clouds that wait and to those to come; one image may serve several."""
-        sets = self._advance(now_ns, stream=camera, stamp_ns=stamp_ns)
         self.counts.images[camera] += 1
+        if is_unset(stamp_ns, now_ns):
+            self.counts.images_unused[camera] += 1
+            self.counts.images_unstamped[camera] += 1
+            return self._advance(now_ns)
+        sets = self._advance(now_ns, camera, stamp_ns)
         images = self._images[camera]
         insort_right(images, _Image(stamp_ns, payload), key=lambda image: image.stamp_ns)
         self._forget(camera, len(images) - self.config.image_queue)
@@ -157,16 +205,10 @@ class Collector(Generic[P]):
             self._forget(camera, len(images))
         return sets
 
-    def _advance(self, now_ns: int, stream: str | None = None, stamp_ns: int | None = None) -> list[CollectedSet[P]]:
+    def _advance(self, now_ns: int, stream: str = "", stamp_ns: int | None = None) -> list[CollectedSet[P]]:
         """Notices jumps of time, then fires what timed out: before the new message, which came too late for that."""
-        threshold = _ns(self.config.jump_back_s)
-        newest = self._newest_ns.get(stream)
-        stream_jumped = stamp_ns is not None and newest is not None and newest - stamp_ns > threshold
-        if stream_jumped or (self._now_ns is not None and self._now_ns - now_ns > threshold):
+        if self._watch.jumped(now_ns, stream, stamp_ns):
             self._jump()
-        self._now_ns = now_ns
-        if stamp_ns is not None:
-            self._newest_ns[stream] = max(stamp_ns, self._newest_ns.get(stream, stamp_ns))
         return self._fire_ready(now_ns)
 
     def _jump(self) -> None:
@@ -176,7 +218,6 @@ class Collector(Generic[P]):
         self._clouds.clear()
         for camera, images in self._images.items():
             self._forget(camera, len(images))
-        self._newest_ns.clear()
         self._fired_ns = None
 
     def _fire_ready(self, now_ns: int) -> list[CollectedSet[P]]:
@@ -254,4 +295,4 @@ def _nearest(images: list[_Image[P]], wanted_ns: int) -> _Image[P]:
 
 
 def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)
+    return round(seconds * NS_PER_S)

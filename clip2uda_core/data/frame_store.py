@@ -8,15 +8,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2uda_core.data.prepare import PrepareConfig, prepare_view, select_points
-from clip2uda_core.data.sample import SampleView
+from clip2uda_core.data.prepare import PrepareConfig, prepare_view, select_points, voxel_features, voxelize
+from clip2uda_core.data.sample import Sample, SampleView
 from clip2uda_core.errors import DataError
+from clip2uda_core.files import writing
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.types import Frame
 
@@ -35,6 +36,7 @@ class TrainingFrame:
 
     xyz_m: (M, 3) float32, LiDAR frame. intensity: (M,) float32 or None. labels: (M,) uint8 or None.
     views: images at the size that the network gets. source: the frame's name, for messages.
+    pseudo_labels: (M, 2) uint8, of 2D and of 3D, or None.
     """
 
     xyz_m: NDArray[np.float32]
@@ -42,6 +44,7 @@ class TrainingFrame:
     labels: NDArray[np.uint8] | None
     views: tuple[SampleView, ...]
     source: str
+    pseudo_labels: NDArray[np.uint8] | None = None
 
     @staticmethod
     def of(frame: Frame, config: PrepareConfig) -> "TrainingFrame":
@@ -76,6 +79,20 @@ class TrainingFrame:
             labels=None if self.labels is None else self.labels[chosen],
             views=tuple(views),
             source=self.source,
+            pseudo_labels=None if self.pseudo_labels is None else self.pseudo_labels[chosen],
+        )
+
+    def sample(self, config: PrepareConfig) -> Sample:
+        """The frame as inference prepares it, without augmentation."""
+        voxels = voxelize(self.xyz_m, config.voxel_size_m)
+        return Sample(
+            kept=np.arange(len(self.xyz_m)),
+            xyz_m=self.xyz_m,
+            voxels=voxels,
+            voxel_features=voxel_features(voxels, self.intensity, config),
+            views=self.views,
+            labels=self.labels,
+            source=self.source,
         )
 
 
@@ -84,7 +101,8 @@ class FrameStore:
     """The training frames of one domain in a folder, one file each.
 
     sources: their names. seen_counts, all_counts: (K,) labelled points per class, of those that a camera sees and of
-    all. skipped: frames left out, by reason.
+    all. skipped: frames left out, by reason. made_with: the settings that the frames depend on.
+    pseudo_labels: a folder with the pseudo-labels of each frame, or None.
     """
 
     folder: Path
@@ -92,6 +110,8 @@ class FrameStore:
     seen_counts: NDArray[np.int64]
     all_counts: NDArray[np.int64]
     skipped: Counter[str]
+    made_with: dict[str, Any]
+    pseudo_labels: Path | None = None
 
     @staticmethod
     def write(
@@ -108,7 +128,7 @@ class FrameStore:
         Frames that cannot be trained on are left out and counted. An unfinished folder of a run that was killed is
         replaced. Raises DataError when no frame is left or the folder cannot be written.
         """
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        unfinished = _unfinished(folder)
         counts = {"seen": np.zeros(len(labels), np.int64), "all": np.zeros(len(labels), np.int64)}
         skipped: Counter[str] = Counter()
         sources: list[str] = []
@@ -138,6 +158,7 @@ class FrameStore:
         if skipped:
             logger.warning("%s domain: frames left out: %s", domain, _why(skipped))
         index = {name: values.tolist() for name, values in counts.items()} | {"sources": sources, "skipped": skipped}
+        index["made_with"] = settings_of_frames(labels, prepare, crop, with_images)
         with _writing(folder):
             (unfinished / "index.json").write_text(json.dumps(index))
             unfinished.rename(folder)
@@ -149,7 +170,7 @@ class FrameStore:
         try:
             index = json.loads((folder / "index.json").read_text())
             counts = (np.array(index["seen"], np.int64), np.array(index["all"], np.int64))
-            return FrameStore(folder, tuple(index["sources"]), *counts, Counter(index["skipped"]))
+            return FrameStore(folder, tuple(index["sources"]), *counts, Counter(index["skipped"]), index["made_with"])
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{folder}: not the training frames of a run ({error}); remove it to read again") from None
 
@@ -159,21 +180,42 @@ class FrameStore:
     def __getitem__(self, index: int) -> TrainingFrame:
         path = self.folder / f"{index}.npz"
         try:
-            return _load(path, self.sources[index])
+            frame = _load(path, self.sources[index])
+            if self.pseudo_labels is None:
+                return frame
+            path = self.pseudo_labels / f"{index}.npy"
+            return replace(frame, pseudo_labels=np.load(path, allow_pickle=False))
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise DataError(
-                f"{path}: not a training frame of a run ({error}); remove {self.folder} to read again"
+                f"{path}: not a training frame of a run ({error}); remove {path.parent} to make it again"
             ) from None
+
+
+def settings_of_frames(labels: LabelSpace, prepare: PrepareConfig, crop: Crop, with_images: bool) -> dict[str, Any]:
+    """What the frames that are kept depend on; other settings need them read again."""
+    kept_crop = "seen" if crop == "seen" else "none"  # halves are taken when frames are drawn
+    return {
+        "labels": list(labels.names),
+        "max_range_m": prepare.max_range_m,
+        "image_max_width_px": prepare.image_max_width_px if with_images else None,
+        "crop": kept_crop,
+        "with_images": with_images,
+    }
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
+    """What was written is removed where the rest cannot be: the disk may be full."""
     try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{folder}: training frames cannot be written: {error.strerror}; free space, or choose another folder"
-        ) from None
+        with writing(f"{folder}: training frames", DataError, "free space, or choose another folder"):
+            yield
+    except DataError:
+        shutil.rmtree(_unfinished(folder), ignore_errors=True)
+        raise
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.unfinished")
 
 
 def _count(labels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:

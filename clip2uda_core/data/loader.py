@@ -19,10 +19,13 @@ from clip2uda_core.data.augment import AugmentConfig, augment_points, augment_vi
 from clip2uda_core.data.frame_store import Crop, Domain, FrameStore, TrainingFrame
 from clip2uda_core.data.prepare import PrepareConfig, voxel_features, voxelize
 from clip2uda_core.data.sample import Batch, Sample, collate
+from clip2uda_core.errors import ConfigError
+from clip2uda_core.processes import process_count, process_rank
 
 
 class LoaderConfig(Config):
-    """batch_size: frames of each domain a step. workers: processes that load and augment; 0 does it in the trainer's.
+    """batch_size: frames of each domain a step; where several processes train together, they share them out.
+    workers: processes that load and augment, for each that trains; 0 does it in the trainer's.
     crop: which points of a scan the 3D network gets. `seen`: those that a camera sees, as in xMUDA. `half`: the half
         plane in a random direction. `none`: all.
     """
@@ -56,7 +59,10 @@ def load_batches(
     seed: int,
     first_step: int = 0,
 ) -> Iterator[TrainingBatch]:
-    """Batches of a domain from a step on, without end. Every frame comes once before any comes again."""
+    """Batches of a domain from a step on, without end. Every frame comes once before any comes again.
+
+    Where several processes train together, each gets its part of every batch.
+    """
     draws = _Draws(store, domain, config.crop, prepare, augment, seed)
     loader = DataLoader(
         draws,
@@ -70,16 +76,22 @@ def load_batches(
 
 
 class _Positions:
-    """Positions of the batches, step after step; a sampler that never ends."""
+    """Positions of this process's part of the batches, step after step; a sampler that never ends."""
 
     def __init__(self, first_step: int, batch_size: int) -> None:
         self._first_step = first_step
         self._batch_size = batch_size
+        if batch_size % process_count():
+            raise ConfigError(
+                f"loader.batch_size: {batch_size} frames cannot be dealt out evenly to {process_count()} processes; "
+                f"take a multiple of {process_count()}"
+            )
 
     def __iter__(self) -> Iterator[list[int]]:
-        start = self._first_step * self._batch_size
+        part = self._batch_size // process_count()
+        start = self._first_step * self._batch_size + process_rank() * part
         while True:
-            yield list(range(start, start + self._batch_size))
+            yield list(range(start, start + part))
             start += self._batch_size
 
 
@@ -110,7 +122,8 @@ def draw_sample(
     """A frame as one random draw of the augmentation shows it. Points and pixels belong together as they truly do."""
     if crop == "half":
         angle = rng.uniform(0, 2 * np.pi)
-        frame = frame.only(frame.xyz_m[:, :2] @ np.array([np.cos(angle), np.sin(angle)], np.float32) >= 0)
+        ahead = frame.xyz_m[:, :2] @ np.array([np.cos(angle), np.sin(angle)], np.float32) >= 0
+        frame = frame.only(ahead if ahead.any() else ~ahead)
     xyz_m = augment_points(frame.xyz_m, augment.points, rng)
     voxels = voxelize(xyz_m, prepare.voxel_size_m)
     return Sample(
@@ -121,6 +134,7 @@ def draw_sample(
         views=tuple(augment_view(view, augment.image, rng) for view in frame.views),
         labels=frame.labels,
         source=frame.source,
+        pseudo_labels=frame.pseudo_labels,
     )
 
 

@@ -41,6 +41,7 @@ class Sample:
     kept: (M,) int64 indices of these points in the cloud. xyz_m: (M, 3) float32, LiDAR frame.
     voxel_features: (V, F) float32, what the 3D network is told of each cell beside its place.
     labels: (M,) uint8, or None for an unlabelled cloud. source: the frame's name, for messages.
+    pseudo_labels: (M, 2) uint8, what 2D and 3D learn from in place of labels, IGNORE where nothing; or None.
     """
 
     kept: NDArray[np.int64]
@@ -50,6 +51,7 @@ class Sample:
     views: tuple[SampleView, ...]
     labels: NDArray[np.uint8] | None
     source: str
+    pseudo_labels: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Batch:
     """S samples as tensors; their points follow each other.
 
     voxels: (V, 4) int32, sample index and cell x, y, z. voxel_features: (V, F) float32.
-    voxel_of_point: (M,) int64. labels: (M,) int64, or None where a sample has none.
+    voxel_of_point: (M,) int64. labels: (M,) int64, pseudo_labels: (M, 2) int64; None where a sample has none.
     point_counts: points of each sample. groups: the images, by size; none where no sample has a view.
     """
 
@@ -81,6 +83,7 @@ class Batch:
     voxel_features: Tensor
     voxel_of_point: Tensor
     labels: Tensor | None
+    pseudo_labels: Tensor | None
     point_counts: tuple[int, ...]
     groups: tuple[ImageGroup, ...]
 
@@ -91,6 +94,7 @@ class Batch:
             voxel_features=self.voxel_features.to(device),
             voxel_of_point=self.voxel_of_point.to(device),
             labels=None if self.labels is None else self.labels.to(device),
+            pseudo_labels=None if self.pseudo_labels is None else self.pseudo_labels.to(device),
             groups=tuple(group.to(device) for group in self.groups),
         )
 
@@ -100,17 +104,22 @@ def collate(samples: Sequence[Sample]) -> Batch:
     about an image with what it is batched with."""
     cells = [np.insert(sample.voxels.coordinates, 0, index, axis=1) for index, sample in enumerate(samples)]
     voxel_starts = _starts([len(sample.voxels.coordinates) for sample in samples])
-    labels = [sample.labels for sample in samples if sample.labels is not None]
     return Batch(
         voxels=torch.from_numpy(np.concatenate(cells)),
         voxel_features=torch.from_numpy(np.concatenate([sample.voxel_features for sample in samples])),
         voxel_of_point=torch.from_numpy(
             np.concatenate([s.voxels.of_point + start for s, start in zip(samples, voxel_starts, strict=True)])
         ),
-        labels=torch.from_numpy(np.concatenate(labels).astype(np.int64)) if len(labels) == len(samples) else None,
+        labels=_join([sample.labels for sample in samples]),
+        pseudo_labels=_join([sample.pseudo_labels for sample in samples]),
         point_counts=tuple(len(sample.kept) for sample in samples),
         groups=_group_images(samples),
     )
+
+
+def _join(labels: Sequence[NDArray[np.uint8] | None]) -> Tensor | None:
+    present = [each for each in labels if each is not None]
+    return torch.from_numpy(np.concatenate(present).astype(np.int64)) if len(present) == len(labels) else None
 
 
 def _group_images(samples: Sequence[Sample]) -> tuple[ImageGroup, ...]:
@@ -125,7 +134,7 @@ def _group_images(samples: Sequence[Sample]) -> tuple[ImageGroup, ...]:
             uv_px=tuple(torch.from_numpy(view.uv_px) for view, _ in views),
             points=torch.from_numpy(np.concatenate([view.points + start for view, start in views])),
         )
-        for views in by_size.values()
+        for _, views in sorted(by_size.items(), key=lambda item: item[0])
     )
 
 

@@ -11,6 +11,7 @@ from clip2uda_core.errors import DataError
 from clip2uda_core.evaluation.confusion import ConfusionMatrix
 from clip2uda_core.geometry import project
 from clip2uda_core.labels import IGNORE, LabelSpace
+from clip2uda_core.processes import own_share, sum_array_over_processes
 from clip2uda_core.types import Frame, Prediction
 
 
@@ -86,12 +87,13 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
     """Segments every frame and compares with its labels, where it has some.
 
     A point is seen if some camera of the frame sees it, whatever the model looks at, so that all models are compared on
-    the same points. Raises DataError when there is no frame.
+    the same points. Where several processes work together, each takes its share of the frames, and all get the whole
+    result. Raises DataError when there is no frame.
     """
     seen = {name: ConfusionMatrix.empty(labels) for name in ("2d", "3d", "fused")}
     signals = LabelFreeSignals(np.zeros(len(labels), np.int64))
     result = Evaluation(labels, signals, seen, ConfusionMatrix.empty(labels))
-    for frame in frames:
+    for frame in own_share(frames):
         prediction = segment(frame)
         result.frames += 1
         signals.add(prediction)
@@ -103,9 +105,25 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
         seen["3d"].add(truth[visible], best_class(prediction.probabilities_3d[visible]))
         seen["fused"].add(truth[visible], prediction.labels[visible])
         result.all.add(truth, prediction.labels)
+    _add_up_over_processes(result)
     if result.frames == 0:
         raise DataError("nothing to evaluate: the source gave no frame")
     return result
+
+
+def _add_up_over_processes(result: Evaluation) -> None:
+    """Adds what the other processes found."""
+    signals, matrices = result.signals, [*result.seen.values(), result.all]
+    for matrix in matrices:
+        matrix.counts = sum_array_over_processes(matrix.counts)
+    signals.histogram = sum_array_over_processes(signals.histogram)
+    counts = [result.frames, result.labelled_frames, signals.points, signals.points_with_2d, signals.agreeing]
+    result.frames, result.labelled_frames, signals.points, signals.points_with_2d, signals.agreeing = (
+        sum_array_over_processes(np.array(counts, np.int64)).tolist()
+    )
+    of_confidence, of_entropy = np.float64(signals.confidence_sum), np.float64(signals.entropy_sum)
+    signals.confidence_sum = float(sum_array_over_processes(np.array([of_confidence]))[0])
+    signals.entropy_sum = float(sum_array_over_processes(np.array([of_entropy]))[0])
 
 
 def seen_by_a_camera(frame: Frame) -> NDArray[np.bool_]:

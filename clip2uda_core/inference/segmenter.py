@@ -11,14 +11,15 @@ from torch import Tensor
 
 from clip2uda_core.config import Config, parse_config
 from clip2uda_core.data.prepare import PrepareConfig, prepare
-from clip2uda_core.data.sample import Batch, collate
+from clip2uda_core.data.sample import Batch, Sample, collate
 from clip2uda_core.errors import CheckpointError, ConfigError
 from clip2uda_core.geometry import SE3, PinholeCamera
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.models.checkpoint import Checkpoint, CheckpointHeader, load_checkpoint, load_state, save_checkpoint
 from clip2uda_core.models.clip import FrozenClip
-from clip2uda_core.models.clip_weights import HOW_TO_GIVE_WEIGHTS, ClipConfig
+from clip2uda_core.models.clip_weights import HOW_TO_GIVE_WEIGHTS, ClipConfig, ClipDimensions
 from clip2uda_core.models.network import Clip2udaNetwork, NetworkConfig
+from clip2uda_core.models.unet2d import UNet2dConfig
 from clip2uda_core.types import CameraView, Frame, PointCloud, Prediction
 
 MAX_VOXELS = 400_000
@@ -30,12 +31,23 @@ class ModelConfig(Config):
     """All that a checkpoint's tensors depend on: how frames are prepared, which CLIP, and the network's sizes.
 
     branches: which branches were trained. `3d` is a model of points alone: it loads no CLIP and looks at no image.
+    image_network: of the 2D branch. `clip`: the frozen CLIP, prompts and the shared decoder. `unet`: xMUDA's trained
+        U-Net; it needs no CLIP.
     """
 
     branches: Literal["2d+3d", "3d"] = "2d+3d"
+    image_network: Literal["clip", "unet"] = "clip"
     prepare: PrepareConfig = PrepareConfig()
     clip: ClipConfig = ClipConfig()
     network: NetworkConfig = NetworkConfig()
+
+    @property
+    def uses_images(self) -> bool:
+        return self.branches == "2d+3d"
+
+    @property
+    def uses_clip(self) -> bool:
+        return self.uses_images and self.image_network == "clip"
 
 
 class Segmenter:
@@ -76,11 +88,9 @@ class Segmenter:
         path = Path(path)
         checkpoint = load_checkpoint(path, labels)
         config = parse_config(ModelConfig, checkpoint.header.config, f"config in checkpoint '{path}'")
-        clip = (
-            None
-            if config.branches == "3d"
-            else _load_clip(path, checkpoint.header.clip_hash, config.clip, clip_weights)
-        )
+        clip = None
+        if config.uses_clip:
+            clip = _load_clip(path, checkpoint.header.clip_hash, config.clip, clip_weights)
         network = build_network(config, checkpoint.labels, clip)
         load_state(network, checkpoint, path)
         return Segmenter(network, clip, checkpoint.labels, config, checkpoint.header.training, device)
@@ -93,6 +103,7 @@ class Segmenter:
             "classes": list(self.labels.names),
             "training": self.training,
             "branches": self.config.branches,
+            "image_network": self.config.image_network if self.config.uses_images else None,
             "clip": self.config.clip.model if self.clip else None,
             "clip_weights": self.config.clip.weights if self.clip else None,
             "clip_sha256": self.clip.weight_hash if self.clip else None,
@@ -101,14 +112,21 @@ class Segmenter:
             "device": str(self.device),
         }
 
-    @torch.inference_mode()
     def segment(self, frame: Frame) -> Prediction:
         """Labels every point of a frame: N in, N out, in order. Points that are NaN or out of range get IGNORE.
 
-        Stages in `times_s`: prepare, image_encoder (CLIP), image_decoder, points (sparse U-Net), fuse.
+        Stages in `times_s`: prepare, image_encoder (CLIP), image_decoder (or the whole 2D U-Net), points (the sparse
+        U-Net), fuse.
         """
         clock = _StageClock(self.device)
-        sample = prepare(frame, self.config.prepare)
+        return self._segment(prepare(frame, self.config.prepare), len(frame.cloud), clock)
+
+    def segment_sample(self, sample: Sample) -> Prediction:
+        """Labels the M points of a frame that is prepared, as this model's `config.prepare` says."""
+        return self._segment(sample, len(sample.xyz_m), _StageClock(self.device))
+
+    @torch.inference_mode()
+    def _segment(self, sample: Sample, points: int, clock: "_StageClock") -> Prediction:
         batch = collate([sample]).to(self.device)
         clock.lap("prepare")
         seen, probabilities_2d = self._classify_images(batch, clock)
@@ -118,7 +136,7 @@ class Segmenter:
         fused = probabilities_3d.clone()
         fused[seen] = (probabilities_3d[seen] + probabilities_2d) / 2
         confidence, labels = fused.max(1)
-        spread = _Spread(sample.kept, len(frame.cloud))
+        spread = _Spread(sample.kept, points)
         prediction = Prediction(
             labels=spread(labels.to(torch.uint8), IGNORE),
             confidence=spread(confidence, 0),
@@ -154,12 +172,15 @@ class Segmenter:
         points = [batch.voxel_of_point.new_empty(0)]
         probabilities = [self.network.text_target.new_empty(0, len(self.labels))]
         for group in batch.groups:
-            if self.clip is None or len(group.points) == 0:
+            if not self.config.uses_images or len(group.points) == 0:
                 continue
-            visual = self.clip.encode_images(group.images)
-            clock.lap("image_encoder")
-            scores = self.network.score_map(visual, self.network.text_target)
-            logits = self.network.classify_pixels(visual, scores, group.uv_px)
+            if self.clip is None:
+                logits = self.network.classify_images(group.images, group.uv_px)
+            else:
+                visual = self.clip.encode_images(group.images)
+                clock.lap("image_encoder")
+                scores = self.network.score_map(visual, self.network.text_target)
+                logits = self.network.classify_pixels(visual, scores, group.uv_px)
             points.append(group.points)
             probabilities.append(logits.main.softmax(1))
             clock.lap("image_decoder")
@@ -178,8 +199,20 @@ class Segmenter:
 
 def build_network(config: ModelConfig, labels: LabelSpace, clip: FrozenClip | None) -> Clip2udaNetwork:
     """The network, initialised at random, that `config` describes for a label space beside a CLIP, or without one."""
-    sizes = None if clip is None else clip.dimensions
-    return Clip2udaNetwork(config.network, len(labels), sizes, len(config.prepare.point_features))
+    image_network: ClipDimensions | UNet2dConfig | None = None if clip is None else clip.dimensions
+    if config.uses_images and not config.uses_clip:
+        image_network = config.network.unet2d
+    return Clip2udaNetwork(config.network, len(labels), image_network, len(config.prepare.point_features))
+
+
+def begin_network(config: ModelConfig, labels: LabelSpace, clip: FrozenClip | None, seed: int) -> Clip2udaNetwork:
+    """The network before training: random by its seed, but for the encoder's weights that the config names."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(config, labels, clip)
+    if network.unet2d is not None:
+        network.unet2d.load_encoder(config.network.unet2d)
+    return network
 
 
 def _load_clip(path: Path, expected_hash: str, config: ClipConfig, weights: str | None) -> FrozenClip:
@@ -198,10 +231,8 @@ def _load_clip(path: Path, expected_hash: str, config: ClipConfig, weights: str 
 def init_checkpoint(path: Path, labels: LabelSpace, config: ModelConfig | None = None, seed: int = 0) -> None:
     """Writes an untrained checkpoint: random weights, and T_target of the plain prompts "a photo of a <class>."."""
     config = config or ModelConfig()
-    clip = None if config.branches == "3d" else FrozenClip.load(config.clip, text=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build_network(config, labels, clip)
+    clip = FrozenClip.load(config.clip, text=True) if config.uses_clip else None
+    network = begin_network(config, labels, clip, seed)
     if clip is not None:
         assert clip.text is not None
         with torch.no_grad():

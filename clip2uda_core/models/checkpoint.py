@@ -1,8 +1,8 @@
 """The checkpoint file: safetensors with a JSON header. No pickle, and no weight of CLIP inside."""
 
+import hashlib
 import json
-import os
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from clip2uda_core import __version__
 from clip2uda_core.config import Config, parse_config
 from clip2uda_core.errors import CheckpointError, ConfigError
+from clip2uda_core.files import write_bytes, writing
 from clip2uda_core.labels import LabelSpace, LabelSpaceConfig
 from clip2uda_core.models.tensor_file import open_tensors
 
@@ -57,19 +58,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     state = {name: value.detach().cpu().contiguous() for name, value in checkpoint.state.items()}
     content = safetensors.torch.save(state, metadata={_KEY: checkpoint.header.model_dump_json()})
-    unfinished = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            unfinished = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.chmod(0o644)  # temporary files are private
-        unfinished.replace(path)
-    except OSError as error:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
-        raise CheckpointError(f"checkpoint '{path}': cannot be written: {error.strerror}") from None
+    with writing(f"checkpoint '{path}'", CheckpointError, "free space, or choose another folder"):
+        write_bytes(path, content)
 
 
 def load_checkpoint(path: Path, labels: LabelSpace | None = None) -> Checkpoint:
@@ -102,6 +92,15 @@ def load_state(module: torch.nn.Module, checkpoint: Checkpoint, path: Path) -> N
         raise CheckpointError(
             f"checkpoint '{path}': its tensors do not fit the model in its header: {reason}"
         ) from None
+
+
+def hash_state(state: Mapping[str, Tensor]) -> str:
+    """sha256 of tensors by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).numpy().data)
+    return digest.hexdigest()
 
 
 def _parse_header(metadata: dict[str, str], path: Path) -> CheckpointHeader:

@@ -4,7 +4,6 @@ No weight in here ever takes a gradient step, and none is part of a network's st
 a `FrozenClip`, not around it.
 """
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clip2uda_core.errors import CheckpointError, ConfigError
+from clip2uda_core.models.checkpoint import hash_state
 from clip2uda_core.models.clip_weights import (
     ClipConfig,
     ClipDimensions,
@@ -65,7 +65,7 @@ class FrozenClip(nn.Module):
         self.text = text
         self.dimensions = sizes
         self.config = config
-        self.weight_hash = _hash_weights(visual)
+        self.weight_hash = hash_state(visual.state_dict())
         """sha256 of the image tower's weights; what a checkpoint or a feature cache was made with."""
         self._positions: dict[tuple[int, int, torch.device], Tensor] = {}
         self._mean: Tensor
@@ -252,11 +252,3 @@ def _read_model(model_config: dict[str, Any], config: ClipConfig, text: bool) ->
         )
     model.load_state_dict({name: weights[name] for name in wanted}, strict=False, assign=True)
     return model
-
-
-def _hash_weights(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()

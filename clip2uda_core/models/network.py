@@ -1,4 +1,5 @@
-"""All that is trained, put together: the 2D branch on top of a frozen CLIP, the 3D branch, two heads on each."""
+"""All that is trained, put together: the 2D branch (on top of a frozen CLIP, or a U-Net), the 3D branch, two heads on
+each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +13,17 @@ from clip2uda_core.models.decoder import DecoderConfig, SharedDecoder
 from clip2uda_core.models.lifting import lift
 from clip2uda_core.models.prompts import AdapterConfig, PromptConfig, PromptLearner, VisualPromptAdapter, score_map
 from clip2uda_core.models.sparse_unet import SparseUNet, SparseUNetConfig
+from clip2uda_core.models.unet2d import UNet2d, UNet2dConfig
 
 
 class NetworkConfig(Config):
-    """Sizes of the trained modules."""
+    """Sizes of the trained modules. adapter None: the text is not adapted to the image, an ablation. unet2d: of a 2D
+    branch without CLIP."""
 
     prompts: PromptConfig = PromptConfig()
-    adapter: AdapterConfig = AdapterConfig()
+    adapter: AdapterConfig | None = AdapterConfig()
     decoder: DecoderConfig = DecoderConfig()
+    unet2d: UNet2dConfig = UNet2dConfig()
     sparse_unet: SparseUNetConfig = SparseUNetConfig()
 
 
@@ -51,27 +55,44 @@ class Clip2udaNetwork(nn.Module):
     Step (a) of the method trains `prompts` and `adapter` through `score_map`; step (b) trains the rest through
     `classify_pixels`, given score maps that are detached, and `classify_voxels`.
 
+    A network with a U-Net for images has none of the first two and `classify_images` in place of `classify_pixels`.
+
     text_target: (K, E), the text embeddings of the target domain once training is over. With them inference needs no
     text tower.
     """
 
     text_target: Tensor
 
-    def __init__(self, config: NetworkConfig, classes: int, clip: ClipDimensions | None, voxel_channels: int) -> None:
-        """`clip` None is a network of the 3D branch alone: it has nothing that looks at images."""
+    def __init__(
+        self,
+        config: NetworkConfig,
+        classes: int,
+        image_network: ClipDimensions | UNet2dConfig | None,
+        voxel_channels: int,
+    ) -> None:
+        """image_network: the sizes of the CLIP whose features come in, or the U-Net that takes images; None is a
+        network of the 3D branch alone."""
         super().__init__()
-        if clip is not None:
-            self.prompts = PromptLearner(config.prompts, clip.text_width)
-            self.adapter = VisualPromptAdapter(config.adapter, clip.embed_dim)
-            self.decoder = SharedDecoder(config.decoder, clip.width, classes)
+        embed_dim = 0
+        if isinstance(image_network, ClipDimensions):
+            embed_dim = image_network.embed_dim
+            self.prompts = PromptLearner(config.prompts, image_network.text_width)
+            self.adapter = None if config.adapter is None else VisualPromptAdapter(config.adapter, embed_dim)
+            self.decoder = SharedDecoder(config.decoder, image_network.width, classes)
             self.heads_2d = Heads(config.decoder.channels, classes)
+        self.unet2d = None
+        if isinstance(image_network, UNet2dConfig):
+            self.unet2d = UNet2d(image_network)
+            self.heads_2d = Heads(image_network.channels, classes)
         self.sparse_unet = SparseUNet(config.sparse_unet, voxel_channels)
         self.heads_3d = Heads(self.sparse_unet.out_channels, classes)
-        self.register_buffer("text_target", torch.zeros(classes, 0 if clip is None else clip.embed_dim))
+        self.register_buffer("text_target", torch.zeros(classes, embed_dim))
 
     def score_map(self, visual: VisualFeatures, text: Tensor) -> Tensor:
         """M, (B, K, h, w) in -1..1: how much each place of B images looks like each class, by the text embeddings T_d
         (K, E) of the images' domain, adapted to each image."""
+        if self.adapter is None:
+            return score_map(visual, text.expand(len(visual.dense), -1, -1))
         return score_map(visual, self.adapter(text, visual))
 
     def classify_pixels(self, visual: VisualFeatures, scores: Tensor, uv_px: Sequence[Tensor]) -> Logits:
@@ -81,6 +102,14 @@ class Clip2udaNetwork(nn.Module):
         """
         features = self.decoder(visual, scores)
         return self.heads_2d(lift(features, uv_px, visual.extent_px))
+
+    def classify_images(self, images: Tensor, uv_px: Sequence[Tensor]) -> Logits:
+        """The same, by the U-Net, from B images (B, 3, H, W) uint8 RGB."""
+        assert self.unet2d is not None
+        features = self.unet2d(images)
+        height, width = features.shape[-2:]
+        # Its features are centred on even pixels; lifting takes them to lie half a pixel further, in between two.
+        return self.heads_2d(lift(features, [uv + 0.5 for uv in uv_px], (2 * height, 2 * width)))
 
     def classify_voxels(self, voxels: Tensor, voxel_features: Tensor, batch_size: int) -> Logits:
         """The 3D branch at V voxels (V, 4) int32 [sample, x, y, z] with features (V, F); a point has the logits of the

@@ -14,9 +14,11 @@ Domain = Literal["source", "target"]
 
 
 class PromptConfig(Config):
-    """n_ctx: learned context tokens in front of each class name, per domain."""
+    """n_ctx: learned context tokens in front of each class name. per_domain: each domain learns its own, as the method
+    has it; one context for both is an ablation."""
 
     n_ctx: PositiveInt = 8
+    per_domain: bool = True
 
 
 class AdapterConfig(Config):
@@ -37,19 +39,20 @@ class AdapterConfig(Config):
 class PromptLearner(nn.Module):
     """Context tokens p_source and p_target, (n_ctx, text width) each: the only thing that is learned on the text side.
 
-    One context is shared by all classes of a domain (CoOp, section 3.2).
+    One context is shared by all classes of a domain (CoOp, section 3.2). Without `per_domain`, p_source serves both.
     """
 
     def __init__(self, config: PromptConfig, text_width: int) -> None:
         super().__init__()
         self.source = nn.Parameter(torch.empty(config.n_ctx, text_width))
-        self.target = nn.Parameter(torch.empty(config.n_ctx, text_width))
+        self.target = nn.Parameter(torch.empty(config.n_ctx, text_width)) if config.per_domain else None
         for context in self.parameters():
             nn.init.normal_(context, std=0.02)  # the spread of CLIP's own token embeddings
 
     def forward(self, text: TextTower, class_prompts: tuple[str, ...], domain: Domain) -> Tensor:
         """T_d, (K, E): text embeddings of K classes in a domain; gradients pass the frozen tower to the context."""
-        return text.encode_with_context(self.source if domain == "source" else self.target, class_prompts)
+        context = self.source if domain == "source" or self.target is None else self.target
+        return text.encode_with_context(context, class_prompts)
 
 
 class VisualPromptAdapter(nn.Module):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from clip2uda_core.config import Config
 from clip2uda_core.errors import Clip2udaError
+from clip2uda_core.models.batch_norm import BatchNorm1d
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # spconv's spelling of torch.amp, eight times
@@ -38,8 +39,7 @@ class SparseUNet(nn.Module):
     block a level and side, halved by 2x2x2 convolutions of stride 2, joined by concatenation.
 
     Runs in float32 whatever the autocast around it. On the CPU it uses spconv's native algorithm, on CUDA implicit
-    GEMM. Batch norm over a single voxel has no variance: there, and there alone, running statistics stand in during
-    training, and are not updated.
+    GEMM.
     """
 
     def __init__(self, config: SparseUNetConfig, in_channels: int) -> None:
@@ -107,21 +107,14 @@ class _Block(nn.Module):
         return self.convolution(self.norm(tensor))
 
 
-class _NormRelu(nn.BatchNorm1d):
+class _NormRelu(BatchNorm1d):
     """Batch norm and ReLU over the features of a sparse tensor."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-4)
 
     def forward(self, tensor: SparseConvTensor) -> SparseConvTensor:  # type: ignore[override]
-        features = tensor.features
-        if self.training and len(features) == 1:
-            normed = F.batch_norm(
-                features, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-            )
-        else:
-            normed = super().forward(features)
-        return tensor.replace_feature(F.relu(normed))
+        return tensor.replace_feature(F.relu(super().forward(tensor.features)))
 
 
 def _choose_algorithm(module: nn.Module, on_cuda: bool) -> None:

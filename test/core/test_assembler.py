@@ -154,6 +154,39 @@ def test_a_transform_that_comes_late_is_used_once_it_is_there():
     assert len(assembling.assemble(collected(front=image_message())).views) == 1
 
 
+def test_a_rigid_transform_is_looked_up_again_when_it_was_forgotten():
+    transforms = static_tf()
+    assembling = assembler(transforms)
+    assembling.assemble(collected(front=image_message()))
+    moved = SE3.from_rotation_translation(camera_SE3_lidar.rotation, [0, 0.9, 0], "camera", "lidar")
+    transforms.set_transform(moved.inverse(), 0, static=True)
+    assembling.forget_rigid_transforms()
+    (view,) = assembling.assemble(collected(front=image_message())).views
+    assert_allclose(view.camera_SE3_lidar.matrix, moved.matrix)
+
+
+def test_it_can_be_asked_whether_the_transforms_of_a_set_are_there():
+    transforms = TransformBuffer()
+    assembling = assembler(transforms, fixed_frame="odom")
+    paired = collected(front=image_message())
+    transforms.set_transform(camera_SE3_lidar.inverse(), 0, static=True)
+    for when_ns, there in ((STAMP - S, False), (STAMP, False), (STAMP + S // 50, True)):
+        transforms.set_transform(
+            SE3.from_rotation_translation(np.eye(3), [1, 2, 0], "odom", "lidar"), when_ns, static=False
+        )
+        assert assembling.has_transforms(paired) == there
+    assert assembling.has_transforms(collected())
+    assert assembling.failures.total() == 0
+
+
+def test_another_decoder_may_take_the_place_of_ours():
+    purple = image_message()
+    purple.encoding = "purple"
+    assembling = assembler(decode_raw_image=lambda message, topic: np.full((48, 64, 3), 7, np.uint8))
+    (view,) = assembling.assemble(collected(front=purple)).views
+    assert (view.image == 7).all()
+
+
 def test_a_stamp_outside_of_tf_is_not_served_with_another():
     transforms = moving_tf()
     transforms.clear_dynamic()

@@ -162,6 +162,20 @@ def test_a_cloud_without_a_stamp_is_named_so():
     assert collector.counts.dropped == {NO_STAMP: 1}
 
 
+def test_messages_without_a_stamp_are_no_jump_of_time():
+    """Not even where any age will do: what waits goes on, and they are counted."""
+    player = Player(max_age_s=0)
+    player.cloud(100)
+    player.image(60)
+    assert player.collector.add_image("front", 0, "unstamped", _ns(101)) == []
+    assert player.collector.add_cloud(0, "unstamped", _ns(102)) == []
+    assert player.image(103) == [{"cloud": "cloud 100", "front": "front 103"}]
+    counts = player.collector.counts
+    assert (counts.time_jumps, counts.dropped) == (0, {NO_STAMP: 1})
+    assert counts.images_unstamped == {"front": 1}
+    assert counts.images["front"] == 3
+
+
 def test_zero_stamps_pair_with_each_other_where_time_starts_at_zero():
     collector: Collector[str] = Collector(CollectorConfig(), ["front"])
     collector.add_image("front", 0, "image", 0)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import typer
@@ -9,6 +10,9 @@ from tiny_recordings import PERIOD_NS, START_NS, TinyBag, frame_messages, write_
 from typer.testing import CliRunner
 
 from clip2uda_core.cli.inspect import inspect
+from clip2uda_core.data.bag_writer import BagWriter
+from clip2uda_core.data.calibration import Calibration, save_calibration
+from clip2uda_core.data.calibration import describe_camera as describe_calibration
 from clip2uda_core.data.readers import ReaderOptions, open_source
 from clip2uda_core.errors import ConfigError, DataError
 from clip2uda_core.evaluation.inspection import (
@@ -194,8 +198,11 @@ def test_inspect_a_bag(tmp_path) -> None:
     output = run(str(bag), "--out", str(tmp_path / "pictures"))
     for expected in ("/lidar/points", "camera front", "10.00", "clouds with all images", "64x48", "wrote"):
         assert expected in output, output
-    assert "warning" not in output
-    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"birds_eye.png", "depth_front.png"}
+    warnings = [line for line in output.splitlines() if line.startswith("warning")]
+    assert [w for w in warnings if not w.startswith("warning: sensors: no ")] == [], "random points have no beams"
+    assert "calibration of front: cannot tell" in output
+    pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert pictures == {"birds_eye.png", "depth_front.png", "edges_front.png"}
 
 
 def test_inspect_tells_what_is_wrong(tmp_path, monkeypatch) -> None:
@@ -231,11 +238,39 @@ def test_inspect_refuses_bad_options(arguments, error, told) -> None:
 @pytest.mark.real_data
 def test_inspect_real_recordings(real_data, tmp_path) -> None:
     output = run(str(real_data / "kitti_raw_2011_09_26_drive_0001"), "--out", str(tmp_path), "--max-frames", "4")
-    for expected in ("1242x375", "about 64 scan lines", "above the ground", "15."):
+    for expected in (
+        "1242x375",
+        "about 64 scan lines",
+        "LiDAR: 64 beams",
+        "above the ground",
+        "clock of front: stamps +16.6 ms",
+        "calibration of front: plausible",
+    ):
         assert expected in output, output
+    assert "warning" not in output
+    assert (tmp_path / "edges_front.png").is_file()
     output = run(str(real_data / "semantickitti_00"), "--out", str(tmp_path), "--labels", "street8")
     assert "nominal" in output
     assert (tmp_path / "labels_front.png").is_file()
+
+
+@pytest.mark.real_data
+def test_inspect_tells_a_wrong_calibration(real_data, tmp_path) -> None:
+    """KITTI's calibration, in a file, with the camera turned by 4 degrees to the side."""
+    drive = real_data / "kitti_raw_2011_09_26_drive_0001"
+    bag = tmp_path / "kitti.mcap"
+    with BagWriter(bag, images="jpeg") as writer:
+        for index, frame in enumerate(open_source(drive)):
+            if index % 6 == 0:
+                writer.write_frame(frame)
+    view = frame.views[0]
+    turned = SE3.from_rotation_translation(cv2.Rodrigues(np.radians([0, 4.0, 0]))[0], np.zeros(3), "turned", "front")
+    pose = SE3(view.camera_SE3_lidar.matrix, "front", view.camera_SE3_lidar.source)
+    rig = Calibration(cameras={"front": describe_calibration(view.camera, turned @ pose)})
+    save_calibration(rig, tmp_path / "rig.yaml")
+    output = run(str(bag), "--calibration", str(tmp_path / "rig.yaml"), "--out", str(tmp_path))
+    assert "warning: camera front: its calibration is wrong" in output
+    assert "4.0° to the right" in output or "4.2° to the right" in output, output
 
 
 @pytest.mark.real_data

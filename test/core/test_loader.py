@@ -164,3 +164,12 @@ def test_batch_keeps_points_labels_and_pixels_together(tmp_path: Path) -> None:
     assert len(batch.seen_points()) == sum(len(uv) for uv in tensors.groups[0].uv_px)
     of_first = batch.seen_points() < tensors.point_counts[0]
     assert int(of_first.sum()) == len(tensors.groups[0].uv_px[0])
+
+
+def test_half_of_a_scan_is_never_empty(tmp_path: Path) -> None:
+    """A LiDAR that looks ahead only: where no point is in the half plane that was drawn, the other half is taken."""
+    xyz_m = np.array([[10, 0, 0], [11, 0.1, 0]], np.float32)
+    cloud = PointCloud(xyz_m, 0, labels=np.zeros(2, np.uint8))
+    store = _store(tmp_path, [Frame(cloud, (), "ahead[0]")], with_images=False)
+    for seed in range(8):
+        assert len(draw_sample(store[0], "half", PREPARE, STILL, np.random.default_rng(seed)).xyz_m) > 0

@@ -66,6 +66,19 @@ def test_cross_modal_loss_teaches_the_mimic_and_not_the_teacher(logits: Tensor) 
     assert teacher.grad is None
 
 
+def test_pseudo_label_loss_weighs_no_class(logits: Tensor) -> None:
+    labels = torch.tensor([0, 0, 0, 3, IGNORE, IGNORE])
+    loss = losses.pseudo_label_loss(logits, labels)
+    loss.backward()
+    probabilities = logits.detach().softmax(1)
+    assert loss.item() == pytest.approx(-sum(float(probabilities[i, labels[i]].log()) for i in range(4)) / 4)
+    gradient = torch.zeros_like(probabilities)
+    for i in range(4):
+        gradient[i] = (probabilities[i] - torch.eye(CLASSES, dtype=torch.float64)[labels[i]]) / 4
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad, gradient)
+
+
 def test_cross_modal_loss_of_equal_predictions_is_zero(logits: Tensor) -> None:
     assert losses.cross_modal_loss(logits + 3, logits).item() == pytest.approx(0, abs=1e-12)
 
@@ -114,6 +127,7 @@ def test_without_a_point_that_counts_losses_are_zero_and_keep_the_graph(points: 
         + losses.segmentation_loss(logits, labels)
         + losses.prompt_loss_on_source(logits, labels, 0.07)
         + losses.prompt_loss_on_target(logits, logits, logits, 0.07, 0.9)
+        + losses.pseudo_label_loss(logits, labels)
         + losses.cross_modal_loss(logits[:0], logits[:0])
     )
     assert loss.item() == 0

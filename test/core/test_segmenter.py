@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from numpy.typing import NDArray
 from tiny_model import camera_view, frame, save_clip_weights, scattered_points
 
@@ -18,6 +19,7 @@ from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.models.checkpoint import load_checkpoint
 from clip2uda_core.models.network import NetworkConfig
 from clip2uda_core.models.sparse_unet import SparseUNetConfig
+from clip2uda_core.models.unet2d import UNet2dConfig
 from clip2uda_core.types import Frame, Prediction
 
 STREET8 = LabelSpace.load("street8")
@@ -191,6 +193,22 @@ def test_a_model_of_points_alone_needs_no_clip(tmp_path: Path) -> None:
     check(prediction, 50)
     assert not prediction.seen.any()
     assert (prediction.labels != IGNORE).all()
+
+
+def test_a_model_with_a_u_net_needs_neither_clip_nor_the_weights_it_began_with(tmp_path: Path) -> None:
+    weights = tmp_path / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
+    unet2d = UNet2dConfig(weights=str(weights))
+    network = CONFIG.network.model_copy(update={"unet2d": unet2d})
+    config = CONFIG.model_copy(update={"image_network": "unet", "network": network})
+    init_checkpoint(tmp_path / "model.safetensors", STREET8, config)
+    weights.unlink()
+    model = Segmenter.from_checkpoint(tmp_path / "model.safetensors", device="cpu")
+    assert model.clip is None
+    assert model.info["image_network"] == "unet"
+    prediction = model.segment(frame(scattered_points(50), camera_view("odd", 150, 90)))
+    check(prediction, 50)
+    assert prediction.seen.any()
 
 
 @pytest.mark.parametrize(

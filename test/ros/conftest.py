@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: source it, or pip install 'clip2uda_ros[ros-pip]'")
 
 from peer import Peer
+from tf2_messages import CannotBuild, tf2_messages
 
 from clip2uda_core.labels import LabelSpace
 from clip2uda_ros import transport
@@ -74,6 +75,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ModelConfig(prepare=PrepareConfig(image_max_width_px=320), clip=clip, network=network)
     init_checkpoint(path, LabelSpace.load("street8"), config)
     return path
+
+
+@pytest.fixture(scope="session")
+def tf2_msgs() -> Iterator[str]:
+    """Makes tf2_msgs importable; the folder to put on a process' PYTHONPATH, empty where it is installed."""
+    try:
+        folder = tf2_messages()
+    except CannotBuild as reason:
+        pytest.skip(str(reason))
+    sys.path.append(folder)
+    yield folder
+    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)

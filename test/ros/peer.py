@@ -10,8 +10,10 @@ from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
+from rclpy.task import Future
 
 M = TypeVar("M")
 R = TypeVar("R")
@@ -66,10 +68,11 @@ class Inbox(Generic[M]):
 class Peer:
     """A node in a context and domain of its own, spinning in a thread until `close`."""
 
-    def __init__(self, domain: int, name: str = "peer") -> None:
+    def __init__(self, domain: int, name: str = "peer", **parameters: Any) -> None:
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
-        self.node = Node(name, context=self._context)
+        overrides = [Parameter(key, value=value) for key, value in parameters.items()]
+        self.node = Node(name, context=self._context, parameter_overrides=overrides)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._spinner = threading.Thread(target=self._executor.spin, daemon=True)
@@ -94,11 +97,16 @@ class Peer:
 
     def call(self, kind: type, service: str, request: Any) -> Any:
         """The response of a service."""
-        client: Client = self.node.create_client(kind, service)
-        assert client.wait_for_service(DEADLINE_S), f"no service {service}"
         answered = threading.Event()
-        future = client.call_async(request)
+        future = self.request(kind, service, request)
         future.add_done_callback(lambda _: answered.set())
         assert answered.wait(DEADLINE_S), f"{service} did not answer"
-        self.node.destroy_client(client)
         return future.result()
+
+    def request(self, kind: type, service: str, request: Any) -> Future[Any]:
+        """A request that is on its way."""
+        client: Client = self.node.create_client(kind, service)
+        assert client.wait_for_service(DEADLINE_S), f"no service {service}"
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: self.node.destroy_client(client))
+        return future

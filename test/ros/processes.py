@@ -12,14 +12,16 @@ DEADLINE_S = 120.0
 
 
 class Process:
-    """A running `python -m <module>`, whose output goes to `log`."""
+    """A running `python -m <module>`, whose output goes to `log`; `python_path` is put before ours."""
 
-    def __init__(self, module: str, arguments: list[str], domain: int, log: Path) -> None:
+    def __init__(self, module: str, arguments: list[str], domain: int, log: Path, python_path: str = "") -> None:
         self.log = log
+        paths = [path for path in (python_path, os.environ.get("PYTHONPATH", "")) if path]
+        environment = {"ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
         with log.open("w") as output:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                env={**os.environ, "ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"},
+                env={**os.environ, **environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -42,9 +44,9 @@ class Process:
 
 
 @contextmanager
-def process(module: str, arguments: list[str], domain: int, log: Path) -> Iterator[Process]:
+def process(module: str, arguments: list[str], domain: int, log: Path, python_path: str = "") -> Iterator[Process]:
     """Runs a process for the length of a block; it must still run at the end, then end cleanly on SIGINT."""
-    running = Process(module, arguments, domain, log)
+    running = Process(module, arguments, domain, log, python_path)
     try:
         yield running
         assert running.running(), f"{module} ended by itself:\n{log.read_text()}"

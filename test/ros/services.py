@@ -44,3 +44,13 @@ def report(diagnostics: Inbox[DiagnosticArray]) -> tuple[DiagnosticStatus, dict[
     """The first diagnostics that begin after now, so that they know all that has been answered."""
     message = diagnostics.wait_for_count(len(diagnostics.messages) + 2)[-1]
     return message.status[0], pairs(message)
+
+
+def assert_everything_is_accounted_for(diagnostics: Inbox[DiagnosticArray]) -> None:
+    """In every message that ever came, not in the last one alone."""
+    for message in diagnostics.messages:
+        values = pairs(message)
+        total = {name: int(values[f"sets.{name}"]) for name in ("in", "complete", "partial", "dropped", "pending")}
+        assert total["in"] == total["complete"] + total["partial"] + total["dropped"] + total["pending"], values
+        assert total["dropped"] == sum(int(v) for k, v in values.items() if k.startswith("sets.dropped.")), values
+        assert values["exceptions"] == "0", values

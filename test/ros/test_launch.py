@@ -5,13 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 from peer import Peer, wait_until
-from world import World, scattered_points, write_calibration
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import PointCloud2
+from world import RELIABLE, World, cloud_message, image_message, scattered_points, write_calibration
+
+from clip2uda_core.data.bag_writer import BagWriter
+from clip2uda_core.data.messages import stamp_ns
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILE = ROOT / "launch" / "segment.launch.py"
@@ -78,42 +86,111 @@ def installed(tmp_path: Path) -> Path:
     return prefix
 
 
-@pytest.mark.ros
-@pytest.mark.skipif(find_spec("launch_ros") is None, reason="launch_ros is not installed; it comes with ROS, not PyPI")
-def test_it_starts_the_node_with_the_arguments_and_ends_cleanly(
-    installed: Path, checkpoint: Path, peer: Peer, domain: int, tmp_path: Path
-) -> None:
-    """As another launch file includes it."""
-    calibration = write_calibration(tmp_path / "calibration.yaml")
-    arguments = [f"checkpoint:={checkpoint}", f"calibration:={calibration}", "namespace:=robot", "cameras:=front"]
-    arguments += ["points:=/velodyne_points", "image:=/front/image_rect", "log_level:=warn"]
+needs_launch = pytest.mark.skipif(
+    find_spec("launch_ros") is None, reason="launch_ros is not installed; it comes with ROS, not from PyPI"
+)
+
+
+@contextmanager
+def launched(arguments: list[str], installed: Path, domain: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """As another launch file includes ours. It must end in order on SIGINT, and nothing may be left of it."""
     environment = {
         **os.environ,
         "AMENT_PREFIX_PATH": str(installed),
         "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         "ROS_DOMAIN_ID": str(domain),
-        "ROS_LOG_DIR": str(tmp_path / "ros_log"),
+        "ROS_LOG_DIR": str(folder / "ros_log"),
         "OMP_NUM_THREADS": "1",
     }
-    log = tmp_path / "log"
+    log = folder / "log"
     with log.open("w") as output:
-        launched = subprocess.Popen(
+        running = subprocess.Popen(
             [sys.executable, "-c", RUN, str(LAUNCH_FILE), *arguments],
             env=environment,
-            cwd=tmp_path,
+            cwd=folder,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
+        yield running
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 0
+        with pytest.raises(ProcessLookupError):
+            os.killpg(running.pid, 0)  # nobody of its session is there any more
+        text = log.read_text()
+        assert "Traceback" not in text
+        assert "process has finished cleanly" in text
+    except BaseException:
+        print(log.read_text())
+        raise
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+
+
+@pytest.mark.ros
+@needs_launch
+def test_show_args_teaches() -> None:
+    from launch import LaunchContext
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    description = PythonLaunchDescriptionSource(str(LAUNCH_FILE)).get_launch_description(LaunchContext())
+    declared = {argument.name: argument for argument in description.get_launch_arguments()}
+    assert set(declared) == ARGUMENTS
+    assert all(argument.description and argument.default_value is not None for argument in declared.values())
+
+
+@pytest.mark.ros
+@needs_launch
+def test_it_starts_the_node_with_the_arguments_and_ends_cleanly(
+    installed: Path, checkpoint: Path, peer: Peer, domain: int, tmp_path: Path
+) -> None:
+    calibration = write_calibration(tmp_path / "calibration.yaml")
+    arguments = [f"checkpoint:={checkpoint}", f"calibration:={calibration}", "namespace:=robot", "cameras:=front"]
+    arguments += ["points:=/velodyne_points", "image:=/front/image_rect", "log_level:=warn"]
+    with launched(arguments, installed, domain, tmp_path):
         world = World(peer, "/robot/segmenter", "/velodyne_points", "/front/image_rect")
         world.answer(world.send(scattered_points(100)))
-        launched.send_signal(signal.SIGINT)
-        assert launched.wait(60) == 0, log.read_text()
-        wait_until(lambda: not peer.node.count_publishers("/robot/segmenter/output/points"), "the node's end")
-    finally:
-        if launched.poll() is None:
-            os.killpg(launched.pid, signal.SIGKILL)
-    text = log.read_text()
-    assert "Traceback" not in text, text
-    assert "process has finished cleanly" in text, text
+    wait_until(lambda: not peer.node.count_publishers("/robot/segmenter/output/points"), "the node's end")
+
+
+@pytest.mark.ros
+@needs_launch
+def test_it_plays_a_bag_in_its_own_time(
+    installed: Path, checkpoint: Path, peer: Peer, domain: int, tmp_path: Path
+) -> None:
+    """Clouds of an hour ago are not too old: the node lives in the time of the bag."""
+    calibration, bag = write_calibration(tmp_path / "calibration.yaml"), tmp_path / "drive.mcap"
+    then_ns = time.time_ns() - 3600 * 10**9
+    stamps = [then_ns + index * 10**9 for index in range(6)]
+    with BagWriter(bag) as writer:
+        for when_ns in stamps:
+            cloud, image = cloud_message(scattered_points(100), when_ns), image_message(when_ns)
+            writer.write_raw("/lidar/points", "sensor_msgs/msg/PointCloud2", serialize_message(cloud), when_ns)
+            writer.write_raw("/cam/image", "sensor_msgs/msg/Image", serialize_message(image), when_ns)
+    outputs = peer.subscribe(PointCloud2, "/segmenter/output/points", RELIABLE)
+    arguments = [f"checkpoint:={checkpoint}", f"calibration:={calibration}", f"bag:={bag}"]
+    arguments += ["points:=/lidar/points", "image:=/cam/image"]
+    with launched(arguments, installed, domain, tmp_path):
+        labelled = outputs.wait_for(lambda _: True, "a labelled cloud")
+        assert stamp_ns(labelled) in stamps
+
+
+@pytest.mark.ros
+@needs_launch
+def test_more_topics_than_cameras_are_refused_with_what_to_do(installed: Path, domain: int, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", RUN, str(LAUNCH_FILE), "image:=/l/image,/r/image"],
+        env={
+            **os.environ,
+            "AMENT_PREFIX_PATH": str(installed),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert result.returncode != 0
+    assert "image has 2 topics for 1 cameras; name them: cameras:=left,right" in result.stdout + result.stderr

@@ -12,7 +12,14 @@ from peer import Inbox, Peer
 from processes import process
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
-from services import report, set_parameter, state, transition, wait_for_value
+from services import (
+    assert_everything_is_accounted_for,
+    report,
+    set_parameter,
+    state,
+    transition,
+    wait_for_value,
+)
 from std_srvs.srv import SetBool, Trigger
 from world import (
     MILLISECOND_NS,
@@ -20,12 +27,15 @@ from world import (
     cloud_message,
     field,
     image_message,
+    intensity,
     scattered_points,
     write_calibration,
 )
 
 from clip2uda_core.data.messages import stamp_ns
+from clip2uda_core.inference.segmenter import Segmenter
 from clip2uda_core.labels import IGNORE, LabelSpace
+from clip2uda_core.types import Frame, PointCloud
 from clip2uda_ros.compat import LabelInfo
 
 pytestmark = pytest.mark.ros
@@ -55,6 +65,11 @@ def world(
     with process("clip2uda_ros.segment_node", ["--ros-args", *arguments], module_domain, folder / "log") as running:
         yield World(module_peer, NODE)
         assert running.running()
+
+
+@pytest.fixture(scope="module")
+def segmenter(checkpoint: Path) -> Segmenter:
+    return Segmenter.from_checkpoint(checkpoint)
 
 
 def test_the_answer_has_the_inputs_points_in_their_places(world: World) -> None:
@@ -103,14 +118,25 @@ def test_label_info_reaches_those_who_come_later(world: World) -> None:
         assert [entry.class_name for entry in message.class_map] == list(names)
 
 
-def test_without_an_image_3d_answers_alone_after_the_timeout(world: World, diagnostics: Inbox[DiagnosticArray]) -> None:
+def test_without_an_image_3d_answers_alone_and_its_confidence_is_that_of_3d(
+    world: World, diagnostics: Inbox[DiagnosticArray], segmenter: Segmenter
+) -> None:
+    """The points that the camera sees are the ones whose confidence is another with it."""
     _, before = report(diagnostics)
     points = scattered_points(500)
     answer = world.answer(world.send(points, with_image=False))
-    assert (field(answer, "label") != IGNORE).all()
     _, after = report(diagnostics)
     assert int(after["sets.partial"]) == int(before["sets.partial"]) + 1
     assert int(after["sets.complete"]) == int(before["sets.complete"])
+    assert (after["output.cameras"], after["output.seen_percent"]) == ("0", "0.0")
+
+    probabilities = segmenter.segment(Frame(PointCloud(points, 0, "lidar", intensity(points)))).probabilities_3d
+    np.testing.assert_allclose(field(answer, "confidence"), probabilities.max(axis=1), atol=1e-3)
+    with_camera = world.answer(world.send(points))
+    changed = field(with_camera, "confidence") != field(answer, "confidence")
+    _, after = report(diagnostics)
+    assert after["output.cameras"] == "1"
+    assert changed.mean() == pytest.approx(float(after["output.seen_percent"]) / 100, abs=0.01)
 
 
 def test_a_burst_is_answered_by_its_newest_cloud_and_nothing_is_queued(
@@ -132,9 +158,10 @@ def test_a_burst_is_answered_by_its_newest_cloud_and_nothing_is_queued(
     change = {
         name: int(after[name]) - int(before[name]) for name in after if name.startswith(("sets.", "input.points.c"))
     }
-    assert change["sets.replaced"] > 0
-    assert change["sets.complete"] + change["sets.partial"] == len(answered) + change["sets.replaced"]
-    assert change["input.points.count"] == change["sets.complete"] + change["sets.partial"] + change["sets.dropped"]
+    assert change["sets.dropped.replaced"] > 0
+    assert change["sets.complete"] + change["sets.partial"] == len(answered)
+    assert change["sets.in"] == change["input.points.count"]
+    assert_everything_is_accounted_for(diagnostics)
 
 
 def test_bad_messages_cost_themselves_alone(world: World, diagnostics: Inbox[DiagnosticArray]) -> None:
@@ -148,7 +175,7 @@ def test_bad_messages_cost_themselves_alone(world: World, diagnostics: Inbox[Dia
     for number, cloud in enumerate((truncated, nameless), 1):
         world.images.publish(image_message(stamp_ns(cloud)))
         world.clouds.publish(cloud)
-        wait_for_value(diagnostics, "sets.failed", int(before["sets.failed"]) + number)
+        wait_for_value(diagnostics, "sets.dropped.failed", int(before["sets.dropped.failed"]) + number)
         world.answer(world.send(scattered_points(10)))
     empty_ns = world.send(np.zeros((0, 3), np.float32))
     assert world.answer(empty_ns).width == 0
@@ -195,7 +222,11 @@ def test_disabled_it_ignores_clouds_until_it_is_enabled(world: World, diagnostic
     assert ignored_ns not in [stamp_ns(message) for message in world.outputs.messages]
 
 
-def test_a_bad_model_is_not_taken_and_a_good_one_is(world: World, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_bad_model_is_not_taken_and_a_good_one_is(
+    world: World, diagnostics: Inbox[DiagnosticArray], checkpoint: Path, tmp_path: Path
+) -> None:
+    """Clouds are answered all the while."""
+    _, before = report(diagnostics)
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"\x80\x04pickle in disguise")
     assert set_parameter(world.peer, NODE, "checkpoint", str(bad)) == ""
@@ -204,9 +235,19 @@ def test_a_bad_model_is_not_taken_and_a_good_one_is(world: World, checkpoint: Pa
     assert str(bad) in response.message
     world.answer(world.send(scattered_points(10)))
     assert set_parameter(world.peer, NODE, "checkpoint", str(checkpoint)) == ""
-    response = world.peer.call(Trigger, f"{NODE}/reload_model", Trigger.Request())
+    reloading = world.peer.request(Trigger, f"{NODE}/reload_model", Trigger.Request())
+    answers = 0
+    while not reloading.done():
+        world.answer(world.send(scattered_points(10)))
+        answers += 1
+    response = reloading.result()
     assert response.success, response.message
+    assert answers > 0
     world.answer(world.send(scattered_points(10)))
+    _, after = report(diagnostics)
+    change = {key: int(after[key]) - int(before[key]) for key in ("model.loads", "model.reload_failures")}
+    assert change == {"model.loads": 1, "model.reload_failures": 1}
+    assert int(after["sets.dropped.failed"]) == int(before["sets.dropped.failed"])
 
 
 def test_overlays_are_made_for_those_who_look(world: World) -> None:
@@ -231,9 +272,19 @@ def test_time_may_jump_back(world: World) -> None:
     world.answer(old_ns)
 
 
-def test_it_can_be_deactivated_and_activated_again(world: World) -> None:
-    assert transition(world.peer, NODE, Transition.TRANSITION_DEACTIVATE)
-    assert state(world.peer, NODE) == "inactive"
-    assert world.peer.node.count_subscribers(f"{NODE}/input/points") == 0
-    assert transition(world.peer, NODE, Transition.TRANSITION_ACTIVATE)
-    World(world.peer, NODE)
+def test_it_can_be_cycled_through_its_states_and_its_counts_go_on(
+    world: World, diagnostics: Inbox[DiagnosticArray]
+) -> None:
+    pause = [Transition.TRANSITION_DEACTIVATE]
+    for steps in (pause, [*pause, Transition.TRANSITION_CLEANUP, Transition.TRANSITION_CONFIGURE]):
+        for step in steps:
+            assert transition(world.peer, NODE, step)
+        assert state(world.peer, NODE) == "inactive"
+        assert world.peer.node.count_subscribers(f"{NODE}/input/points") == 0
+        _, still = report(diagnostics)
+        assert still["sets.pending"] == "0"
+        assert transition(world.peer, NODE, Transition.TRANSITION_ACTIVATE)
+        World(world.peer, NODE)
+        _, after = report(diagnostics)
+        assert int(after["sets.in"]) > int(still["sets.in"]) > 0
+    assert_everything_is_accounted_for(diagnostics)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 
 from clip2uda_ros.worker import LatestWorker, WorkerCounts
 
@@ -16,13 +17,14 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.let_through = threading.Semaphore(0)
 
-    def __call__(self, item: int, waited_s: float) -> None:
+    def __call__(self, item: int, waited_s: float) -> str:
         assert waited_s >= 0
         self.seen.append(item)
         self.entered.release()
         assert self.let_through.acquire(timeout=DEADLINE_S)
         if item < 0:
             raise ValueError(f"bad item {item}")
+        return "odd" if item % 2 else "even"
 
 
 def test_a_newer_item_replaces_the_waiting_one_and_counts_add_up() -> None:
@@ -32,12 +34,12 @@ def test_a_newer_item_replaces_the_waiting_one_and_counts_add_up() -> None:
     assert gate.entered.acquire(timeout=DEADLINE_S)
     for item in (2, 3, 4, 5):
         worker.submit(item)
-    assert worker.counts == WorkerCounts(submitted=5, replaced=3, done=0, failed=0, pending=2)
+    assert worker.counts == WorkerCounts(submitted=5, replaced=3, pending=2)
     gate.let_through.release(2)
     assert gate.entered.acquire(timeout=DEADLINE_S)
     worker.stop()
     assert gate.seen == [1, 5]
-    assert worker.counts == WorkerCounts(submitted=5, replaced=3, done=2, failed=0, pending=0)
+    assert worker.counts == WorkerCounts(submitted=5, replaced=3, outcomes=Counter(odd=2))
 
 
 def test_a_failure_is_reported_and_the_next_item_is_tried() -> None:
@@ -51,7 +53,7 @@ def test_a_failure_is_reported_and_the_next_item_is_tried() -> None:
     assert gate.entered.acquire(timeout=DEADLINE_S)
     worker.stop()
     assert failures == [(-7, "bad item -7")]
-    assert worker.counts == WorkerCounts(submitted=2, replaced=0, done=1, failed=1, pending=0)
+    assert worker.counts == WorkerCounts(submitted=2, outcomes=Counter(even=1, failed=1))
 
 
 def test_a_reporter_that_raises_does_not_end_the_worker() -> None:
@@ -78,11 +80,11 @@ def test_stop_finishes_the_running_item_and_drops_the_waiting_one() -> None:
     stopper = threading.Thread(target=worker.stop)
     stopper.start()
     deadline = time.monotonic() + DEADLINE_S
-    while worker.counts.replaced == 0:
+    while worker.counts.abandoned == 0:
         assert time.monotonic() < deadline, "stop() did not drop the waiting item"
         stopper.join(0.01)
     gate.let_through.release()
     stopper.join(DEADLINE_S)
     assert not stopper.is_alive()
     assert gate.seen == [1]
-    assert worker.counts == WorkerCounts(submitted=2, replaced=1, done=1, failed=0, pending=0)
+    assert worker.counts == WorkerCounts(submitted=2, abandoned=1, outcomes=Counter(odd=1))

@@ -42,8 +42,12 @@ def write_calibration(path: Path) -> Path:
 
 
 def cloud_message(xyz_m: NDArray[np.float32], when_ns: int) -> PointCloud2:
-    intensity = np.linspace(0, 1, len(xyz_m), dtype=np.float32)
-    return encode_point_cloud(PointCloud(xyz_m, when_ns, "lidar", intensity), FACTORY)
+    return encode_point_cloud(PointCloud(xyz_m, when_ns, "lidar", intensity(xyz_m)), FACTORY)
+
+
+def intensity(xyz_m: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) what the LiDAR measures of the points."""
+    return np.linspace(0, 1, len(xyz_m), dtype=np.float32)
 
 
 def image_message(when_ns: int) -> Image:
@@ -66,6 +70,7 @@ class World:
     node: str
     points_topic: str = ""
     image_topic: str = ""
+    image_delay_ms: int = 5
 
     def __post_init__(self) -> None:
         self.clouds = self.peer.advertise(PointCloud2, self.points_topic or f"{self.node}/input/points", RELIABLE)
@@ -80,10 +85,10 @@ class World:
         return next(self._stamps)
 
     def send(self, points: NDArray[np.float32], with_image: bool = True) -> int:
-        """Publishes a cloud and, before it, an image 5 ms younger; returns the cloud's stamp."""
+        """Publishes a cloud and, before it, a slightly younger image; returns the cloud's stamp."""
         when_ns = self.next_stamp()
         if with_image:
-            self.images.publish(image_message(when_ns + 5 * MILLISECOND_NS))
+            self.images.publish(image_message(when_ns + self.image_delay_ms * MILLISECOND_NS))
         self.clouds.publish(cloud_message(points, when_ns))
         return when_ns
 

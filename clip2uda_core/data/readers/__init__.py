@@ -1,16 +1,21 @@
 """Readers: recordings as streams of frames. `open_source` finds the one that fits."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from clip2uda_core.data.readers.bag import is_bag
+from clip2uda_core.data.readers.bag import is_bag, unreadable
 from clip2uda_core.data.readers.base import Pairing, Reader, ReaderOptions, SourceDescription, Stamps, Stream
 from clip2uda_core.data.readers.kitti_raw import KittiRawReader
 from clip2uda_core.data.readers.raw_message import RawMessage
 from clip2uda_core.data.readers.rosbag import RosbagReader
 from clip2uda_core.data.readers.semantic_kitti import SemanticKittiReader
+from clip2uda_core.data.readers.several import SeveralReader, check_distinct
+from clip2uda_core.data.readers.thinning import FOR_TRAINING, Thinning
 from clip2uda_core.errors import DataError
 
 __all__ = [
+    "FOR_TRAINING",
     "KittiRawReader",
     "Pairing",
     "RawMessage",
@@ -18,10 +23,13 @@ __all__ = [
     "ReaderOptions",
     "RosbagReader",
     "SemanticKittiReader",
+    "SeveralReader",
     "SourceDescription",
     "Stamps",
     "Stream",
+    "Thinning",
     "open_source",
+    "open_sources",
 ]
 
 SYNTHETIC = "synthetic:"
@@ -39,6 +47,36 @@ def open_source(source: str | Path, options: ReaderOptions | None = None) -> Rea
 
         return SyntheticReader(str(source).removeprefix(SYNTHETIC), options)
     path = Path(source).expanduser()
+    try:
+        return _open_path(path, options)
+    except OSError as error:
+        raise DataError(f"{path}: {unreadable(error)}") from None
+
+
+def open_sources(sources: Sequence[str | Path], options: ReaderOptions | None = None) -> SeveralReader:
+    """Recordings of one robot as one source, in the order given; also a single one.
+
+    Beside what `open_source` does, its reader raises DataError, with the reasons, when no cloud becomes a frame. Raises
+    DataError that tells of every recording that cannot be opened, when one is given twice, and when their cameras
+    differ.
+    """
+    if not sources:
+        raise DataError("no recording given: expected at least one")
+    check_distinct(sources)
+    options = options or ReaderOptions()
+    readers, failures = [], []
+    for source in sources:
+        try:
+            readers.append(open_source(source, replace(options, max_frames=None)))
+        except DataError as error:
+            failures.append(str(error))
+    if failures:
+        others = f"\nThe other {len(readers)} of {len(sources)} recordings can be read without it." if readers else ""
+        raise DataError("\n".join(failures) + others)
+    return SeveralReader(readers, options.max_frames)
+
+
+def _open_path(path: Path, options: ReaderOptions) -> Reader:
     if (path / "velodyne_points").is_dir():
         return KittiRawReader(path, options)
     if (path / "velodyne").is_dir() and (path / "calib.txt").is_file():

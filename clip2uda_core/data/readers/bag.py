@@ -79,10 +79,11 @@ class Bag:
             try:
                 plain = self._decompressed(file) if file.suffix in COMPRESSED else file
                 opened.append(STORAGE[plain.suffix](plain))
-            except DataError as error:
+            except (DataError, OSError) as error:
+                told = error if isinstance(error, DataError) else DataError(f"{file}: {unreadable(error)}")
                 if len(files) == 1:
-                    raise
-                self._own_warnings.append(f"{file.name} is left out: {error}")
+                    raise told from None
+                self._own_warnings.append(f"{file.name} is left out: {told}")
         if not opened:
             raise DataError(f"{self.path}: none of its {len(files)} files can be read: {'; '.join(self._own_warnings)}")
         return opened
@@ -94,11 +95,24 @@ class Bag:
         try:
             with file.open("rb") as source, plain.open("wb") as target:
                 zstandard.ZstdDecompressor().copy_stream(source, target)
+        except OSError as error:
+            # Names the temporary folder too, which is where the place or the right is missing mostly.
+            raise DataError(
+                f"{file}: cannot be unpacked into {self._scratch.name}: {error.strerror}; unpack it with "
+                f"`unzstd {file.name}`, or set TMPDIR to a folder with more space"
+            ) from None
         except zstandard.ZstdError as error:
             self._own_warnings.append(
                 f"{file.name}: the compressed file is damaged ({error}); its readable start is used"
             )
         return plain
+
+
+def unreadable(error: OSError) -> str:
+    """Why a file or folder cannot be read, and what to do about it."""
+    if isinstance(error, PermissionError):
+        return "cannot be read: permission denied; `chmod +r`, or run as the user who owns it"
+    return f"cannot be read: {error.strerror or error}; is the disk it lies on still there and sound?"
 
 
 def is_bag(path: Path) -> bool:

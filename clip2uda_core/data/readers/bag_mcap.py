@@ -6,7 +6,6 @@ power gives every message that reached the disk.
 """
 
 import heapq
-import struct
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -16,27 +15,29 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-import lz4.frame
-import zstandard
 from mcap.data_stream import ReadDataStream
-from mcap.exceptions import McapError
 from mcap.opcode import Opcode
-from mcap.reader import make_reader
-from mcap.records import Channel, Chunk, Schema
+from mcap.records import Channel, Schema
 from mcap.summary import Summary
 
 from clip2uda_core.data.readers.bag_file import BagFile, Topic
+from clip2uda_core.data.readers.mcap_records import (
+    CHUNK_HEAD_BYTES,
+    DAMAGED,
+    MAGIC,
+    MESSAGE,
+    RECORD,
+    decompressed,
+    parse_chunk,
+    parse_message_index,
+    read_summary,
+    split_messages,
+    split_records,
+)
 from clip2uda_core.data.readers.raw_message import RawMessage
 from clip2uda_core.errors import DataError
 
-MAGIC = b"\x89MCAP0\r\n"
 RUN_BYTES = 4_000_000
-SLICE_BYTES = 65_536
-DAMAGED = (McapError, struct.error, zstandard.ZstdError, ValueError, KeyError, OSError, RuntimeError)
-"""What the parsers and decompressors raise on bytes that are not what they should be (lz4: RuntimeError)."""
-
-_RECORD = struct.Struct("<BQ")
-_MESSAGE = struct.Struct("<HIQQ")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class McapFile(BagFile):
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise DataError(f"{path}: expected an mcap file, but it does not start like one; was it copied whole?")
-            summary = _summary(file)
+            summary = read_summary(file)
             if summary is not None:
                 self._use(summary)
             else:
@@ -101,7 +102,7 @@ class McapFile(BagFile):
     ) -> Iterator[tuple[int, int, int, RawMessage | None]]:
         yield block.start_ns, block.offset, -1, None
         found: list[tuple[int, int, int, memoryview]] = []
-        for channel_id, log_time_ns, data in _messages(self._records(file, block)):
+        for channel_id, log_time_ns, data in split_messages(self._records(file, block)):
             if channel_id in wanted:
                 found.append((log_time_ns, len(found), channel_id, data))
         for log_time_ns, index, channel_id, data in sorted(found, key=lambda entry: entry[:2]):
@@ -116,8 +117,8 @@ class McapFile(BagFile):
         for chunk in summary.chunk_indexes:
             channels = frozenset(chunk.message_index_offsets) or None
             block = _Block(
-                chunk.chunk_start_offset + _RECORD.size,
-                chunk.chunk_length - _RECORD.size,
+                chunk.chunk_start_offset + RECORD.size,
+                chunk.chunk_length - RECORD.size,
                 True,
                 chunk.message_start_time,
                 channels,
@@ -130,10 +131,10 @@ class McapFile(BagFile):
         complete = False
         while not complete:
             file.seek(position)
-            head = file.read(_RECORD.size)
-            opcode, length = _RECORD.unpack(head) if len(head) == _RECORD.size else (0, 0)
-            start, end = position + _RECORD.size, position + _RECORD.size + length
-            if opcode == Opcode.CHUNK and start < size:
+            head = file.read(RECORD.size)
+            opcode, length = RECORD.unpack(head) if len(head) == RECORD.size else (0, 0)
+            start, end = position + RECORD.size, position + RECORD.size + length
+            if opcode == Opcode.CHUNK and start < size and not self._add_indexed_chunk(file, start, length):
                 self._add_chunk(file, start, min(length, size - start), is_cut=end > size)
             if opcode == 0 or end > size:
                 break
@@ -152,14 +153,44 @@ class McapFile(BagFile):
         if homeless:
             self._warn(f"{self.path.name}: {homeless} messages are lost: the record that names their topic is damaged")
 
+    def _add_indexed_chunk(self, file: BinaryIO, offset: int, length: int) -> bool:
+        """Adds a whole chunk by the message indexes that follow it, which spares reading it; False where there are none
+        or not all of them, or where they name a channel that is not known yet, whose record may lie in the chunk."""
+        counts: Counter[int] = Counter()
+        position = offset + length
+        while True:
+            file.seek(position)
+            head = file.read(RECORD.size)
+            opcode, index_bytes = RECORD.unpack(head) if len(head) == RECORD.size else (0, 0)
+            position += RECORD.size + index_bytes
+            if opcode != Opcode.MESSAGE_INDEX:
+                break
+            try:
+                channel_id, count = parse_message_index(file.read(index_bytes))
+            except DAMAGED:
+                return False
+            counts[channel_id] += count
+        if opcode == 0:  # the file ends, so more indexes may be missing
+            return False
+        if not counts or not counts.keys() <= self._channels.keys():
+            return False
+        file.seek(offset)
+        try:
+            start_ns = parse_chunk(file.read(min(length, CHUNK_HEAD_BYTES))).start_ns
+        except DAMAGED:
+            return False
+        self._counts += counts
+        self._blocks.append(_Block(offset, length, True, start_ns, frozenset(counts)))
+        return True
+
     def _add_chunk(self, file: BinaryIO, offset: int, length: int, is_cut: bool) -> None:
         block = _Block(offset, length, True, 0, None, is_cut)
         seen, start_ns = set(), None
         records = self._records(file, block)
-        for opcode, content in _split(records):
+        for opcode, content in split_records(records):
             if opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
                 self._define(opcode, bytes(content))
-        for channel_id, log_time_ns, _ in _messages(records):
+        for channel_id, log_time_ns, _ in split_messages(records):
             seen.add(channel_id)
             self._counts[channel_id] += 1
             start_ns = log_time_ns if start_ns is None else min(start_ns, log_time_ns)
@@ -168,9 +199,9 @@ class McapFile(BagFile):
 
     def _add_message(self, file: BinaryIO, offset: int, length: int) -> None:
         """Adds an unchunked message to the run of those before it, up to a size that memory does not feel."""
-        channel_id, _, log_time_ns, _ = _MESSAGE.unpack(file.read(_MESSAGE.size))
+        channel_id, _, log_time_ns, _ = MESSAGE.unpack(file.read(MESSAGE.size))
         self._counts[channel_id] += 1
-        first = offset - _RECORD.size
+        first = offset - RECORD.size
         last = self._blocks[-1] if self._blocks else None
         if last is not None and not last.is_chunk and last.offset + last.length == first and last.length < RUN_BYTES:
             assert last.channels is not None
@@ -193,82 +224,37 @@ class McapFile(BagFile):
 
     def _records(self, file: BinaryIO, block: _Block) -> memoryview:
         """The records of a block; of a damaged chunk those before the damage, with a warning."""
-        file.seek(block.offset)
-        content = file.read(block.length)
+        try:
+            file.seek(block.offset)
+            content = file.read(block.length)
+        except OSError as error:
+            self._warn(
+                f"{self.path.name}: {block.length} bytes at byte {block.offset} cannot be read: {error.strerror}"
+            )
+            return memoryview(b"")
         if not block.is_chunk:
             return memoryview(content)
         try:
-            chunk = Chunk.read(ReadDataStream(BytesIO(content)))
+            chunk = parse_chunk(content)
         except DAMAGED:
             if not block.is_cut:
                 self._warn(f"{self.path.name}: the chunk at byte {block.offset} is unreadable")
             return memoryview(b"")
-        records = _decompressed(chunk)
+        records = decompressed(chunk)
         if block.is_cut:
-            return memoryview(records)
-        if len(records) != chunk.uncompressed_size:
-            kept = sum(1 for _ in _messages(memoryview(records)))
+            return records
+        if len(records) != chunk.size:
+            kept = sum(1 for _ in split_messages(records))
             self._warn(
                 f"{self.path.name}: the chunk at byte {block.offset} is damaged: {len(records)} of "
-                f"{chunk.uncompressed_size} bytes readable, {kept} messages kept"
+                f"{chunk.size} bytes readable, {kept} messages kept"
             )
-        elif chunk.uncompressed_crc and zlib.crc32(records) != chunk.uncompressed_crc:
+        elif chunk.checksum and zlib.crc32(records) != chunk.checksum:
             self._warn(
                 f"{self.path.name}: the chunk at byte {block.offset} has a wrong checksum; messages may be damaged"
             )
-        return memoryview(records)
+        return records
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
-
-
-def _summary(file: BinaryIO) -> Summary | None:
-    """The file's own index, None where it is missing, damaged, or has no place for the messages (unchunked files)."""
-    try:
-        file.seek(0)
-        summary = make_reader(file).get_summary()
-    except DAMAGED:
-        return None
-    if summary is None or summary.statistics is None or not summary.channels:
-        return None
-    return summary if len(summary.chunk_indexes) == summary.statistics.chunk_count > 0 else None
-
-
-def _split(records: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(opcode, content) of the whole records in a buffer, up to the first that is not whole."""
-    position = 0
-    while position + _RECORD.size <= len(records):
-        opcode, length = _RECORD.unpack_from(records, position)
-        start = position + _RECORD.size
-        if opcode == 0 or start + length > len(records):
-            return
-        yield opcode, records[start : start + length]
-        position = start + length
-
-
-def _messages(records: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """(channel id, log time, data) of the messages in a buffer of records."""
-    for opcode, content in _split(records):
-        if opcode == Opcode.MESSAGE and len(content) >= _MESSAGE.size:
-            channel_id, _, log_time_ns, _ = _MESSAGE.unpack_from(content)
-            yield channel_id, log_time_ns, content[_MESSAGE.size :]
-
-
-def _decompressed(chunk: Chunk) -> bytes:
-    """A chunk's records, as far as they can be decompressed: fed in slices, what came before the damage is kept."""
-    if not chunk.compression:
-        return chunk.data
-    if chunk.compression == "zstd":
-        decompressor = zstandard.ZstdDecompressor().decompressobj()
-    elif chunk.compression == "lz4":
-        decompressor = lz4.frame.LZ4FrameDecompressor()
-    else:
-        raise DataError(f"chunks compressed with '{chunk.compression}' cannot be read; expected zstd, lz4 or none")
-    parts = []
-    for start in range(0, len(chunk.data), SLICE_BYTES):
-        try:
-            parts.append(decompressor.decompress(chunk.data[start : start + SLICE_BYTES]))
-        except DAMAGED:
-            break
-    return b"".join(parts)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip2uda_core.data.collector import CollectorConfig
+from clip2uda_core.data.readers.thinning import Thinning
 from clip2uda_core.labels import LabelSpace
 from clip2uda_core.types import Frame
 
@@ -28,6 +29,8 @@ class ReaderOptions:
     label_space: maps raw labels to classes, or says what a bag's `label` field counts; None leaves the clouds
         unlabelled.
     max_frames: stop after so many frames.
+    thinning: which clouds are worth a frame; simulated frames are never thinned.
+    tf_from: bags whose transforms are used beside a bag's own.
     """
 
     cameras: Mapping[str, str] | None = None
@@ -37,6 +40,8 @@ class ReaderOptions:
     sync: CollectorConfig = field(default_factory=CollectorConfig)
     label_space: LabelSpace | None = None
     max_frames: int | None = None
+    thinning: Thinning = field(default_factory=Thinning)
+    tf_from: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Recordings that are folders of numbered files: scans and images of one number belong together."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from clip2uda_core.data.readers.base import Pairing, Reader, ReaderOptions, SourceDescription, Stamps, Stream
 from clip2uda_core.data.readers.kitti_files import LIDAR_FRAME, read_image, read_scan, rectified_camera
+from clip2uda_core.data.readers.thinning import Thinner
 from clip2uda_core.geometry import SE3
 from clip2uda_core.types import CameraView, Frame, PointCloud
 
@@ -54,17 +56,27 @@ class PairedFilesReader(Reader):
         self.pairing = Pairing()
         self._scans = scans
         self._images = images
+        self._thinning = options.thinning
+        self._max_frames = options.max_frames
         self._numbers = self._pair(options)
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return min(len(self._numbers), self._max_frames or len(self._numbers))
 
     def __iter__(self) -> Iterator[Frame]:
-        self.pairing = Pairing(dropped=self.pairing.dropped, images_unused=self.pairing.images_unused)
+        thinner = Thinner(self._thinning)
+        self.pairing = Pairing(dropped=self._unpaired + thinner.dropped, images_unused=self.pairing.images_unused)
+        read = 0
         for number in self._numbers:
-            frame = self._read(number)
-            self._count(frame)
-            yield frame
+            if read == self._max_frames:
+                break
+            cloud = self._cloud(number)
+            if _takes(thinner, cloud):
+                frame = self._frame(number, cloud)
+                self._count(frame)
+                read += 1
+                yield frame
+            self.pairing.dropped = self._unpaired + thinner.dropped
 
     def describe(self) -> SourceDescription:
         streams = [Stream(self._scans.folder.name, "Velodyne scans", len(self._scans.files), "points")]
@@ -80,11 +92,12 @@ class PairedFilesReader(Reader):
         """Class indices of a scan's points, None where the recording has no labels."""
         return None
 
-    def _read(self, number: int) -> Frame:
+    def _cloud(self, number: int) -> PointCloud:
         xyz_m, reflectance = read_scan(self._scans.files[number])
         labels = self._labels(number, len(xyz_m))
-        stamp_ns = self._scans.stamps_ns[number]
-        cloud = PointCloud(xyz_m, stamp_ns, LIDAR_FRAME, intensity=reflectance, labels=labels)
+        return PointCloud(xyz_m, self._scans.stamps_ns[number], LIDAR_FRAME, intensity=reflectance, labels=labels)
+
+    def _frame(self, number: int, cloud: PointCloud) -> Frame:
         views = [self._view(name, number) for name, images in self._images.items() if number in images.files]
         return Frame(cloud, tuple(views), f"{self.name}[{number}]")
 
@@ -97,10 +110,11 @@ class PairedFilesReader(Reader):
     def _pair(self, options: ReaderOptions) -> list[int]:
         """Numbers of the frames to read; what has no partner is counted and warned of."""
         numbers = []
+        self._unpaired: Counter[str] = Counter()
         for number in self._scans.files:
             views = sum(number in images.files for images in self._images.values())
             if views < options.sync.min_cameras:
-                self.pairing.dropped["too few images"] += 1
+                self._unpaired["too few images"] += 1
             else:
                 numbers.append(number)
         scans = self._scans.files.keys()
@@ -113,7 +127,8 @@ class PairedFilesReader(Reader):
                 self.warnings.append(
                     f"{unused} of {len(images.files)} images of camera '{name}' have no scan: not used"
                 )
-        return numbers[: options.max_frames]
+        self.pairing.dropped = Counter(self._unpaired)
+        return numbers
 
     def _count(self, frame: Frame) -> None:
         if len(frame.views) == len(self.cameras):
@@ -123,3 +138,7 @@ class PairedFilesReader(Reader):
         for view in frame.views:
             distance_s = abs(view.stamp_ns - frame.cloud.stamp_ns) / 1e9
             self.pairing.nearest_s.setdefault(view.name, []).append(distance_s)
+
+
+def _takes(thinner: Thinner, cloud: PointCloud) -> bool:
+    return thinner.takes(cloud.stamp_ns, lambda: cloud, lambda: None)

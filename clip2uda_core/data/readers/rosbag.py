@@ -5,6 +5,7 @@ Pairing and assembly are those of the live node, so what is segmented offline is
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,19 @@ import numpy as np
 from clip2uda_core.data.calibration import load_calibration
 from clip2uda_core.data.messages import decode_transforms, frame_id
 from clip2uda_core.data.readers.bag import Bag
+from clip2uda_core.data.readers.bag_file import Topic
 from clip2uda_core.data.readers.base import Pairing, Reader, ReaderOptions, SourceDescription, Stamps, Stream
-from clip2uda_core.data.readers.frame_stream import FrameStream, transforms_ahead
+from clip2uda_core.data.readers.frame_stream import FrameStream
+from clip2uda_core.data.readers.losses import losses
 from clip2uda_core.data.readers.raw_message import RawMessage
-from clip2uda_core.data.readers.topics import TRANSFORMS, choose_cameras, choose_points_topic
+from clip2uda_core.data.readers.topics import POINT_CLOUD, TRANSFORMS, choose_cameras, choose_points_topic
+from clip2uda_core.data.readers.transform_feed import joined, transforms_ahead
 from clip2uda_core.errors import DataError, TransformError
 from clip2uda_core.geometry import SE3, TransformBuffer
 from clip2uda_core.types import Frame
+
+OUTPUT_FIELDS = {"label", "confidence"}
+"""Fields that tell a cloud which we labelled."""
 
 
 class RosbagReader(Reader):
@@ -44,14 +51,15 @@ class RosbagReader(Reader):
         calibrated = None
         if self._calibration is not None:
             calibrated = {name: camera.topic for name, camera in self._calibration.cameras.items()}
-        self._points = choose_points_topic(topics, options.points_topic)
+        self._points = choose_points_topic(self._topics_but_output(), options.points_topic)
         self._cameras = choose_cameras(topics, options.cameras, calibrated)
         self.cameras = tuple(camera.name for camera in self._cameras)
         self._transforms = {topic.name for topic in topics if topic.msgtype == TRANSFORMS}
+        self._tf_bags = [_TransformBag(path) for path in options.tf_from]
         self._static = self._read_static_transforms()
         self._infos = self._read_first_infos()
         self._doubts = self._check_transforms()
-        self.warnings = self._bag.warnings + self._doubts
+        self.warnings = self._own_warnings()
 
     @property
     def points_topic(self) -> str:
@@ -80,7 +88,7 @@ class RosbagReader(Reader):
                 if count == self._options.max_frames:
                     break
         finally:
-            self.warnings[:] = self._bag.warnings + self._doubts + _losses(stream)
+            self.warnings[:] = self._own_warnings() + losses(stream)
 
     def describe(self) -> SourceDescription:
         roles = {self._points: "points"} | dict.fromkeys(self._transforms, "transforms")
@@ -109,15 +117,29 @@ class RosbagReader(Reader):
         return {self._points} | images | {camera.info for camera in self._cameras if camera.info is not None}
 
     def _feed(self, stream: FrameStream) -> Iterator[Frame | RawMessage]:
-        for raw in transforms_ahead(self._bag.messages(self._used_topics() | self._transforms)):
+        own = self._bag.messages(self._used_topics() | self._transforms)
+        for raw in transforms_ahead(joined(own, [other.messages() for other in self._tf_bags])):
             yield raw
             yield from stream.feed(raw)
         yield from stream.flush()
 
+    def _own_warnings(self) -> list[str]:
+        return self._bag.warnings + [w for other in self._tf_bags for w in other.bag.warnings] + self._doubts
+
+    def _topics_but_output(self) -> list[Topic]:
+        """The topics, without clouds that `clip2uda segment` or the node wrote beside others."""
+        clouds = [topic for topic in self._bag.topics if topic.msgtype == POINT_CLOUD and topic.count > 0]
+        output: set[str] = set()
+        if len(clouds) > 1 and self._options.points_topic is None:
+            output = {cloud.name for cloud in clouds if _field_names(self._first(cloud.name)) >= OUTPUT_FIELDS}
+        keep_all = len(output) == len(clouds)
+        return [topic for topic in self._bag.topics if keep_all or topic.name not in output]
+
     def _read_static_transforms(self) -> list[tuple[SE3, int]]:
         static = {topic for topic in self._transforms if topic.endswith("static")}
         transforms = []
-        for raw in self._bag.messages(static) if static else ():
+        own = self._bag.messages(static) if static else ()
+        for raw in chain(own, *(other.static_messages() for other in self._tf_bags)):
             try:
                 transforms += decode_transforms(raw.message())
             except DataError:
@@ -140,7 +162,10 @@ class RosbagReader(Reader):
 
     def _check_transforms(self) -> list[str]:
         """Tells before the reading which cameras cannot be placed, where no transform will come while reading."""
-        if self._calibration is not None or any(not topic.endswith("static") for topic in self._transforms):
+        if not self._cameras and self._options.cameras is None:
+            return ["no camera is used: the bag holds no images; only 3D can label its clouds"]
+        transforms = self._transforms.union(*(other.topics for other in self._tf_bags))
+        if self._calibration is not None or any(not topic.endswith("static") for topic in transforms):
             return []
         cloud = self._first(self._points)
         buffer = TransformBuffer()
@@ -155,18 +180,29 @@ class RosbagReader(Reader):
                 buffer.lookup(frame_id(image), frame_id(cloud), 0)
             except TransformError as error:
                 doubts.append(
-                    f"camera '{camera.name}' is not used: {error}. Record /tf_static, or give the calibration with "
-                    f"--calibration FILE"
+                    f"camera '{camera.name}' is not used: {error}. Give the bag that has /tf_static with --tf-bag BAG, "
+                    f"or the calibration with --calibration FILE"
                 )
         return doubts
 
 
-def _losses(stream: FrameStream) -> list[str]:
-    """What could not be used of the messages read, and why."""
-    losses = [
-        f"{count} messages of {topic} are damaged and were skipped, the last because: {stream.damage[topic]}"
-        for topic, count in sorted(stream.damaged.items())
-    ]
-    for camera, reason in stream.assembler.last_failure.items():
-        losses.append(f"camera '{camera}' was skipped in {stream.assembler.skipped(camera)} frames, the last: {reason}")
-    return losses
+class _TransformBag:
+    """The transforms of another bag. Raises DataError when it holds none."""
+
+    def __init__(self, path: Path) -> None:
+        self.bag = Bag(path)
+        self.topics = {topic.name for topic in self.bag.topics if topic.msgtype == TRANSFORMS and topic.count > 0}
+        if not self.topics:
+            held = ", ".join(topic.name for topic in self.bag.topics) or "nothing"
+            raise DataError(f"--tf-bag {path}: expected a topic of type tf2_msgs/TFMessage, the bag holds {held}")
+
+    def messages(self) -> Iterator[RawMessage]:
+        return self.bag.messages(self.topics)
+
+    def static_messages(self) -> Iterator[RawMessage]:
+        static = {topic for topic in self.topics if topic.endswith("static")}
+        return self.bag.messages(static) if static else iter(())
+
+
+def _field_names(cloud: Any | None) -> set[str]:
+    return set() if cloud is None else {field.name for field in cloud.fields}

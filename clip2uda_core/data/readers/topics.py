@@ -15,6 +15,9 @@ TRANSFORMS = "tf2_msgs/msg/TFMessage"
 NO_COLOR = ("depth", "disparity", "compressedDepth", "theora", "mask", "overlay", "heatmap")
 """Parts of a topic's name that tell of images which are no pictures."""
 
+PACKETS = ("VelodyneScan", "PacketMsg", "OusterSensor", "livox", "RslidarPacket", "RslidarScan", "HesaiScan")
+"""Parts of the names of types in which LiDAR drivers record what came over the wire."""
+
 
 @dataclass(frozen=True)
 class CameraTopic:
@@ -143,6 +146,12 @@ def _points_choices(clouds: Sequence[Topic], topics: Sequence[Topic]) -> str:
     if clouds:
         return "choose one of:\n" + "\n".join(f"  --points-topic {c.name}    ({c.count} messages)" for c in clouds)
     listed = "\n".join(f"  {topic.name}    {topic.msgtype}, {topic.count} messages" for topic in topics)
+    packets = [topic.name for topic in topics if any(part in topic.msgtype for part in PACKETS)]
+    if packets:
+        listed += (
+            f"\n{', '.join(packets)} holds a LiDAR's own packets: play the bag through the LiDAR's driver and record "
+            f"the PointCloud2 that it publishes"
+        )
     return f"the bag holds:\n{listed}" if listed else "the bag holds no topics"
 
 

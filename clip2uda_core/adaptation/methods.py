@@ -1,0 +1,51 @@
+"""Methods by name: the YAML files of config/adapt, with what a run asks for in place of their values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from clip2uda_core.adaptation.config import AdaptConfig
+from clip2uda_core.config import merged, parse_config, read_yaml
+from clip2uda_core.errors import ConfigError
+from clip2uda_core.paths import config_file
+
+
+def load_method(
+    method: str, asked: Mapping[str, Any], clip: str | None, settings: Sequence[str], budget: str | None = None
+) -> AdaptConfig:
+    """The settings of a method that ships, or of a YAML file.
+
+    budget: a file of config/budgets, or any other: settings that hold where the method has none of its own.
+    asked: top-level settings, None for the method's own. clip: MODEL:WEIGHTS. settings: KEY=VALUE, as in
+    `loader.batch_size=4`. Raises ConfigError for an unknown method or setting.
+    """
+    path = config_file(method, "adapt")
+    values = read_yaml(path) or {}
+    if budget is not None:
+        values = merged(read_yaml(config_file(budget, "budgets")) or {}, values)
+    if clip is not None:
+        model, separator, weights = clip.partition(":")
+        if not (model and separator and weights):
+            raise ConfigError(f"--clip {clip}: expected MODEL:WEIGHTS, as in --clip ViT-B-16:laion2b_s34b_b88k")
+        put(values, "model.clip.model", model)
+        put(values, "model.clip.weights", weights)
+    for key, value in asked.items():
+        if value is not None:
+            values[key] = value
+    for text in settings:
+        key, separator, value = text.partition("=")
+        if not (key and separator):
+            raise ConfigError(f"--set {text}: expected KEY=VALUE, as in --set loader.batch_size=4")
+        put(values, key, yaml.safe_load(value))
+    return parse_config(AdaptConfig, values, str(path))
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets `a.b.c` in nested mappings. Raises ConfigError where `a` or `a.b` is no mapping."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {key}: '{parent}' is a value, it holds no settings")
+    values[last] = value

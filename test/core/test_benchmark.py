@@ -1,0 +1,218 @@
+"""The benchmark: its arithmetic against numbers worked out by hand, its plan, and a tiny one from end to end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from tiny_scenario import write_scenario
+from typer.testing import CliRunner, Result
+
+from clip2uda_core.adaptation.report import Report
+from clip2uda_core.benchmark.figures import draw_bars
+from clip2uda_core.benchmark.plan import Plan, check_data, make_plan
+from clip2uda_core.benchmark.results import Results, spread
+from clip2uda_core.benchmark.tables import Provenance, page
+from clip2uda_core.cli.benchmark import benchmark
+from clip2uda_core.errors import ConfigError
+
+ENVIRONMENT = {"cpu": "a CPU", "cores": 2, "threads": 1, "device": "cpu", "system": "Linux", "torch": "2"}
+
+
+def _summary(scores: dict[str, float], road: float, confidence: float) -> dict[str, Any]:
+    """mIoU by modality; every modality has the classes road and pole, of which no pole is there."""
+    iou = {name: {"mean": mean, "classes": {"road": road, "pole": None}} for name, mean in scores.items()}
+    iou["all"] = {"mean": road, "classes": {"road": road, "pole": None}}
+    signals = {"agreement_2d_3d": None, "mean_confidence": confidence, "mean_entropy_nats": 1.0}
+    return {"iou_percent": iou, "label_free": signals}
+
+
+def _report(method: str, seed: int, fused: float, best: float | None = None, confidence: float = 0.5) -> Report:
+    last = _summary({"2d": fused - 2, "3d": fused - 1, "fused": fused}, fused + 5, confidence)
+    of_best = None if best is None else {"step": 200, **_summary({"fused": best}, best, 0.5)}
+    timing_s = {"training": 60.0, "waiting_for_data": 5.0, "validation": 30.0, "evaluation": 30.0}
+    named = {"source": "a", "target": "b", "val": None, "test": "c", "teacher": None}
+    return Report(
+        method, seed, 400, True, **named, last=last, best=of_best, validation=[], timing_s=timing_s,
+        environment=ENVIRONMENT,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def results() -> Results:
+    methods = {
+        "source_only": {0: _report("source_only", 0, 30.0, 31.0, 0.6), 1: _report("source_only", 1, 34.0, 33.0, 0.7)},
+        "clip2uda": {0: _report("clip2uda", 0, 44.0, 45.0, 0.8)},
+        "xmuda": {},
+        "oracle": {0: _report("oracle", 0, 52.0, 50.0, 1.0)},
+    }
+    return Results("day_to_night", 400, methods)
+
+
+def test_the_numbers_by_hand(results: Results) -> None:
+    assert results.last("source_only", "fused") == [30.0, 34.0]
+    assert results.best("source_only", "fused") == [31.0, 33.0]
+    assert results.best("source_only", "2d") == []
+    assert results.gap_closed("clip2uda") == pytest.approx(100 * (44 - 32) / (52 - 32))
+    assert results.gap_closed("source_only") == 0
+    assert results.gap_closed("xmuda") is None
+    assert results.class_iou("clip2uda", "road") == [49.0]
+    assert results.class_iou("clip2uda", "pole") == []
+    assert results.minutes("oracle") == [2.0]
+    # Confidences 0.6 0.7 0.8 1.0 against 30 34 44 52: products of deviations add up to 5, squares to 0.0875 and 296.
+    assert results.correlation("mean_confidence") == pytest.approx(5 / (0.0875 * 296) ** 0.5)
+    assert results.correlation("mean_entropy_nats") is None
+    assert results.correlation("agreement_2d_3d") is None
+
+
+def test_the_spread_is_the_sample_deviation() -> None:
+    assert spread([30.0, 34.0]) == "32.0 ± 2.8"
+    assert spread([30.0]) == "30.0"
+    assert spread([]) == "–"
+    assert spread([0.1234], 3) == "0.123"
+
+
+def test_the_json_has_what_it_should_and_no_more(results: Results) -> None:
+    assert results.as_json() == {
+        "scenario": "day_to_night",
+        "steps": 400,
+        "methods": {
+            "source_only": {
+                "seeds": {"0": {"2d": 28.0, "3d": 29.0, "fused": 30.0}, "1": {"2d": 32.0, "3d": 33.0, "fused": 34.0}}
+            },
+            "clip2uda": {"seeds": {"0": {"2d": 42.0, "3d": 43.0, "fused": 44.0}}},
+            "xmuda": {"seeds": {}},
+            "oracle": {"seeds": {"0": {"2d": 50.0, "3d": 51.0, "fused": 52.0}}},
+        },
+    }
+
+
+def test_the_page_and_the_figure(results: Results, tmp_path: Path) -> None:
+    provenance = Provenance("Benchmark", "by day and by night", "clip2uda benchmark", "steps: 400", "figure.png")
+    text = page(results, provenance, {"xmuda, seed 0": "exit status 2"})
+    assert "| source_only | 2 | 30.0 ± 2.8 | 31.0 ± 2.8 | 32.0 ± 2.8 | 0 % | 2.0 ± 0.0 |" in text
+    assert "| clip2uda | 1 | 42.0 | 43.0 | 44.0 | 60 % | 2.0 |" in text
+    assert "| xmuda | 0 | – | – | – | – | – |" in text
+    assert "| source_only | – | – | 32.0 ± 1.4 | 200 |" in text
+    assert "| clip2uda | 49.0 | – |" in text
+    assert "- xmuda, seed 0: exit status 2" in text
+    assert "a CPU, 2 cores, 1 threads a run" in text
+    draw_bars(results, "all methods", tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def _settings(folder: Path, **changes: Any) -> Path:
+    """Settings for tiny networks that learn fast."""
+    network = {
+        "decoder": {"channels": 8},
+        "sparse_unet": {"channels": 4, "levels": 2},
+        "adapter": {"width": 16, "heads": 2, "layers": 1},
+    }
+    values = {
+        "steps": 4,
+        "save_every": 2,
+        "model": {"prepare": {"voxel_size_m": 0.5}, "network": network},
+        "loader": {"batch_size": 1, "workers": 0},
+        **changes,
+    }
+    path = folder / "settings.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def _plan(folder: Path, methods: list[str], seeds: int = 1, steps: int | None = None, **changes: Any) -> Plan:
+    settings = _settings(folder, **changes)
+    return make_plan("tiny", methods, seeds, steps, settings, folder / "features", folder / "runs")
+
+
+def test_a_pupil_brings_its_teacher_of_the_same_seed(tmp_path: Path) -> None:
+    plan = _plan(tmp_path, ["clip2uda_pl", "source_only", "clip2uda"], seeds=2)
+    assert [run.name for run in plan.runs] == [
+        "clip2uda, seed 0", "clip2uda_pl, seed 0", "source_only, seed 0",
+        "clip2uda, seed 1", "clip2uda_pl, seed 1", "source_only, seed 1",
+    ]  # fmt: skip
+    assert plan.methods == ("clip2uda_pl", "source_only", "clip2uda")
+    (first, _) = plan.of("clip2uda_pl")
+    assert first.teacher is plan.of("clip2uda")[0]
+    assert first.folder == tmp_path / "runs" / "clip2uda_pl" / "seed0"
+    # The method's own settings, with those of the benchmark over them.
+    written = yaml.safe_load(first.settings.read_text())
+    assert (written["losses"]["pseudo_label"], written["steps"], written["loader"]["batch_size"]) == (1.0, 4, 1)
+    assert first.config.model.prepare.voxel_size_m == 0.5
+
+
+def test_the_budget_is_one_for_all(tmp_path: Path) -> None:
+    assert _plan(tmp_path, ["source_only"], steps=7).steps == 7
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump({"method": "source_only", "losses": {"prompt_target": 0, "cross_modal_target": 0}}))
+    with pytest.raises(ConfigError, match="names of their own"):
+        _plan(tmp_path, ["source_only", str(own)])
+    with pytest.raises(ConfigError, match="no shipped config/adapt"):
+        _plan(tmp_path, ["source_onyl"])
+    with pytest.raises(ConfigError, match=r"loader\.batch: unknown"):
+        _plan(tmp_path, ["source_only"], loader={"batch": 2})
+
+
+def test_runs_of_another_budget_are_not_mixed_in(tmp_path: Path) -> None:
+    begun = _plan(tmp_path, ["source_only"]).runs[0]
+    begun.folder.mkdir(parents=True)
+    (begun.folder / "config.yaml").write_text(yaml.safe_dump(begun.config.model_dump(mode="json")))
+    _plan(tmp_path, ["source_only"], save_every=1)
+    with pytest.raises(ConfigError, match=r"seed0: .*loader\.batch_size was 1, is now 2"):
+        _plan(tmp_path, ["source_only"], loader={"batch_size": 2, "workers": 0})
+    check_data(tmp_path / "runs", {"target": None, "max_frames": 8})
+    check_data(tmp_path / "runs", {"target": None, "max_frames": 8})
+    with pytest.raises(ConfigError, match="max_frames was 8, is now 9"):
+        check_data(tmp_path / "runs", {"target": None, "max_frames": 9})
+
+
+def _run(scenario: Path, out: Path, *options: str) -> Result:
+    app = typer.Typer()
+    app.command()(benchmark)
+    return CliRunner().invoke(app, ["--scenario", str(scenario), "--out", str(out), *options])
+
+
+def test_a_real_target_must_be_given(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path, real_target=True)
+    refused = _run(scenario, tmp_path / "out", "--target", "drive")
+    assert isinstance(refused.exception, ConfigError)
+    assert "give --test" in str(refused.exception)
+    assert "test: a sequence" in str(refused.exception)
+
+
+def test_a_benchmark_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One method works and one fails; then the failed one is corrected: what is finished is not trained again."""
+    monkeypatch.setenv("CLIP2UDA_CACHE", str(tmp_path / "cache"))
+    scenario, settings, out = write_scenario(tmp_path), _settings(tmp_path), tmp_path / "out"
+    mine = tmp_path / "mine.yaml"
+    options = ["--settings", str(settings), "--seeds", "1", "--jobs", "2", "--methods", f"source_only,{mine}"]
+
+    mine.write_text(yaml.safe_dump({"method": "mine", "model": {"clip": {"precision": "fp32"}}, "labels": "nowhere"}))
+    failed = _run(scenario, out, *options)
+    assert isinstance(failed.exception, SystemExit), failed.output
+    assert failed.exit_code == 1
+    assert "mine, seed 0: failed" in failed.output
+    text = (out / "tiny.md").read_text()
+    assert "## Runs without a result\n\n- mine, seed 0: exit status 2" in text
+    assert "nowhere" in text
+    log = out / "runs" / "tiny" / "source_only" / "seed0" / "log.jsonl"
+    written = log.stat().st_mtime_ns
+
+    mine.write_text(yaml.safe_dump({"method": "mine", "losses": {"cross_modal_target": 1.0}}))
+    done = _run(scenario, out, *options)
+    assert done.exit_code == 0, done.output
+    assert log.stat().st_mtime_ns == written
+    content = json.loads((out / "tiny.json").read_text())
+    assert (content["scenario"], content["steps"], list(content["methods"])) == ("tiny", 4, ["source_only", "mine"])
+    for method, seeds in content["methods"].items():
+        report = Report.read(out / "runs" / "tiny" / method / "seed0")
+        assert report.last is not None
+        assert report.test == f"synthetic:{scenario}:target:test"
+        expected = {name: report.last["iou_percent"][name]["mean"] for name in ("2d", "3d", "fused")}
+        assert seeds == {"seeds": {"0": expected}}
+    assert "Runs without a result" not in (out / "tiny.md").read_text()
+    assert (out / "tiny.png").exists()
+    again = _run(scenario, out, *options, "--max-frames", "1")
+    assert "max_frames was None, is now 1" in str(again.exception)
