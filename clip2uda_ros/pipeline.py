@@ -178,6 +178,7 @@ class Pipeline:
         encoded_s = self._stamp("encode", segmented_s)
         self._outputs.publish_points(message)
         published_s = self._stamp("publish", encoded_s)
+        self._stages.add("overhead", waited_s + published_s - start_s - (segmented_s - assembled_s))
         now_ns = self._node.get_clock().now().nanoseconds
         self._stages.add("latency", (now_ns - paired.arrived_ns) * 1e-9)
         for stage, seconds in prediction.times_s.items():

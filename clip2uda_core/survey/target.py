@@ -1,18 +1,14 @@
 """A look at a recording before anything is trained on it: its sensors, and whether its calibration is believable."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from clip2uda_core.data.readers import Reader
 from clip2uda_core.errors import CalibrationError
 from clip2uda_core.evaluation.inspection import measure_times
-from clip2uda_core.survey.calibration_check import CalibrationCheck, check_calibration
+from clip2uda_core.survey.calibration_check import ENOUGH_FRAMES, CalibrationCheck, check_calibration
 from clip2uda_core.survey.sensors import SensorEstimate, estimate_sensors
-from clip2uda_core.types import Frame
-
-LOOKED_AT = 20
-"""Frames, spread over the recording; they are in memory together."""
 
 USUAL_RATE_HZ = 10.0
 
@@ -41,18 +37,14 @@ class TargetSurvey:
 
 
 def survey_target(reader: Reader) -> TargetSurvey:
-    """Reads a recording once, from start to end. Raises DataError when no cloud of it becomes a frame."""
-    frames = list(spread(reader, len(reader), LOOKED_AT))
+    """Reads a recording once, from start to end; a few frames, spread over it, are in memory together. Raises DataError
+    when no cloud of it becomes a frame."""
+    frames = list(islice(reader, 0, None, max(1, len(reader) // ENOUGH_FRAMES)))
     return TargetSurvey(
         sensors=estimate_sensors(frames, _rate_hz(reader)),
         calibration=check_calibration(frames) if any(frame.views for frame in frames) else {},
         frames=len(frames),
     )
-
-
-def spread(reader: Reader, count: int, wanted: int) -> Iterator[Frame]:
-    """About `wanted` of `count` frames, at equal distances."""
-    return islice(reader, 0, None, max(1, -(-count // wanted)))
 
 
 def _rate_hz(reader: Reader) -> float:
