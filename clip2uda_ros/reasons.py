@@ -50,7 +50,7 @@ def _topic_problems(name: str, topic: TopicStatus) -> list[str]:
         return []
     if topic.publishers == 0:
         return [f"{name}: nobody publishes {topic.topic}; remap it to the sensor's topic"]
-    return [f"{name}: {topic.topic} has a publisher, but nothing arrives; see docs/ros.md, Transport"]
+    return [f"{name}: {topic.topic} has a publisher, but nothing arrives; see docs/transport.md"]
 
 
 def _camera_problems(camera: CameraStatus, node: NodeStatus, before: Accounts) -> list[str]:

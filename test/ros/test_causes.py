@@ -128,7 +128,9 @@ def test_an_incompatible_qos_names_the_publisher(robot: Robot, module_domain: in
 
 def test_a_publisher_from_which_nothing_arrives(robot: Robot) -> None:
     robot.publishers[POINTS] = robot.peer.advertise(PointCloud2, POINTS, RELIABLE)
-    robot.told(f"points: {POINTS} has a publisher, but nothing arrives; see docs/ros.md", while_doing=robot.second)
+    robot.told(
+        f"points: {POINTS} has a publisher, but nothing arrives; see docs/transport.md", while_doing=robot.second
+    )
 
 
 def test_no_camera_info(robot: Robot) -> None:
