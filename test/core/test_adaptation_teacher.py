@@ -90,6 +90,22 @@ def test_a_student_learns_from_pseudo_labels_of_each_modality_and_resumes(tmp_pa
     assert "pseudo-labels of (untrained)" in again.segmenter().training
 
 
+@pytest.mark.parametrize(("column", "silent", "taught"), [(0, "2d", "3d"), (1, "3d", "2d")])
+def test_a_modality_learns_from_its_own_pseudo_labels(
+    tmp_path: Path, teacher: Segmenter, column: int, silent: str, taught: str
+) -> None:
+    student = _student(tmp_path, teacher)
+    for path in (tmp_path / "frames" / "target_pseudo_labels").glob("*.npy"):
+        labels = np.load(path)
+        labels[:, column] = IGNORE
+        np.save(path, labels)
+    student.build()
+    student.fit(tiny_run.until(1, student))
+    first = tiny_run.log(tmp_path)[0]
+    assert first[f"pseudo_label_{silent}"] == 0
+    assert first[f"pseudo_label_{taught}"] > 0
+
+
 def test_a_teacher_that_is_missing_or_does_not_fit_is_refused(tmp_path: Path, teacher: Segmenter) -> None:
     with pytest.raises(ConfigError, match="give the model of a run of 'xmuda' as the teacher"):
         _student(tmp_path / "a", None)
