@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -157,6 +158,15 @@ def test_two_runs_do_not_mix_in_one_folder(tmp_path: Path) -> None:
     check_out(tmp_path, resume=True)
 
 
+@pytest.fixture
+def interrupts_raise() -> Iterator[None]:
+    """As in a terminal: a shell that starts a process in the background makes it ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts_raise")
 def test_the_first_interrupt_is_a_request_and_the_second_ends() -> None:
     with interrupt_as_request() as interrupted:
         assert not interrupted()

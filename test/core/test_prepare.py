@@ -125,7 +125,7 @@ def test_collate_keeps_samples_apart() -> None:
         batch.voxels[batch.voxel_of_point[50:], 1:], second.voxels.coordinates[second.voxels.of_point]
     )
 
-    large, small = batch.groups
+    small, large = batch.groups  # in the order of their sizes, whatever the order of the samples
     assert large.images.shape == (2, 3, 96, 160)
     assert small.images.shape == (1, 3, 64, 64)
     assert np.array_equal(large.images[1].permute(1, 2, 0), second.views[0].image)
