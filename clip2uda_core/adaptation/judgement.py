@@ -69,9 +69,9 @@ def judge(
     """Compares the model of a finished run with the old one on frames of the target, and writes verdict.json,
     chosen.safetensors and report.html into the run's folder.
 
-    target: as it was trained on, without labels. survey: the look at it before training. watch: wraps the iteration
-    over so many frames, for a progress bar. An old model that labels other classes, or that cannot be loaded, is no
-    reason to lose the run: there is no verdict then, and the page says why.
+    target: every cloud of it, also those that training left out. survey: the look at it before training. watch: wraps
+    the iteration over so many frames, for a progress bar. An old model that labels other classes, or that cannot be
+    loaded, is no reason to lose the run: there is no verdict then, and the page says why.
     """
     new_path = run / "model.safetensors"
     new = Segmenter.from_checkpoint(new_path, device)

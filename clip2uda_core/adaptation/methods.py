@@ -10,6 +10,9 @@ from clip2uda_core.config import merged, parse_config, read_yaml
 from clip2uda_core.errors import ConfigError
 from clip2uda_core.paths import config_file
 
+STAND_IN = {"model": "sim-clip", "weights": "sim-clip"}
+"""The CLIP of a run that names none: it ships, so no download is needed."""
+
 
 def load_method(
     method: str, asked: Mapping[str, Any], clip: str | None, settings: Sequence[str], budget: str | None = None
@@ -17,7 +20,8 @@ def load_method(
     """The settings of a method that ships, or of a YAML file.
 
     budget: a file of config/budgets, or any other: settings that hold where the method has none of its own.
-    asked: top-level settings, None for the method's own. clip: MODEL:WEIGHTS. settings: KEY=VALUE, as in
+    asked: top-level settings, None for the method's own. clip: MODEL:WEIGHTS, None for the method's own or else the
+    stand-in. settings: KEY=VALUE, as in
     `loader.batch_size=4`. Raises ConfigError for an unknown method or setting.
     """
     path = config_file(method, "adapt")
@@ -38,6 +42,9 @@ def load_method(
         if not (key and separator):
             raise ConfigError(f"--set {text}: expected KEY=VALUE, as in --set loader.batch_size=4")
         put(values, key, yaml.safe_load(value))
+    model_settings = values.setdefault("model", {})
+    if isinstance(model_settings, dict):
+        model_settings.setdefault("clip", STAND_IN)
     return parse_config(AdaptConfig, values, str(path))
 
 

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,12 +58,13 @@ def adapt(
     steps: Annotated[int | None, typer.Option(help="Iterations; default: the method's.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = None,
     clip: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="CLIP and its weights: ViT-B-16:laion2b_s34b_b88k, ViT-B-16:FILE, or the stand-in that ships.",
+            help="CLIP and its weights: ViT-B-16:laion2b_s34b_b88k, ViT-B-16:FILE; default: the method's, else the "
+            "stand-in that ships.",
             metavar="MODEL:WEIGHTS",
         ),
-    ] = "sim-clip:sim-clip",
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -132,7 +134,7 @@ def adapt(
     from clip2uda_core.adaptation.run_data import RunOptions
     from clip2uda_core.cli.recordings import run_data, scenario_addresses
     from clip2uda_core.cli.unlabelled import STAND_IN_NOTE, judge_run, look, old_model, own_sensors
-    from clip2uda_core.data.readers import ReaderOptions, open_sources
+    from clip2uda_core.data.readers import ReaderOptions, Thinning, open_sources
     from clip2uda_core.inference.segmenter import choose_device
     from clip2uda_core.processes import is_first_process
 
@@ -186,7 +188,8 @@ def adapt(
         if not is_first_process():
             return
         if survey is not None and target and report.steps > 0:
-            judge_run(out, config, report, old, open_sources(target, of_target), survey, device, console, progress)
+            every_cloud = open_sources(target, replace(of_target, thinning=Thinning()))
+            judge_run(out, config, report, old, every_cloud, survey, device, console, progress)
     if not report.finished:
         console.print(f"time is over at iteration {report.steps} of {config.steps}; --resume goes on")
     _print_report(report)

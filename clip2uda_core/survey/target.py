@@ -1,14 +1,14 @@
 """A look at a recording before anything is trained on it: its sensors, and whether its calibration is believable."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 
 from clip2uda_core.data.readers import Reader
 from clip2uda_core.errors import CalibrationError
 from clip2uda_core.evaluation.inspection import measure_times
 from clip2uda_core.survey.calibration_check import ENOUGH_FRAMES, CalibrationCheck, check_calibration
 from clip2uda_core.survey.sensors import SensorEstimate, estimate_sensors
+from clip2uda_core.types import Frame
 
 USUAL_RATE_HZ = 10.0
 
@@ -39,12 +39,25 @@ class TargetSurvey:
 def survey_target(reader: Reader) -> TargetSurvey:
     """Reads a recording once, from start to end; a few frames, spread over it, are in memory together. Raises DataError
     when no cloud of it becomes a frame."""
-    frames = list(islice(reader, 0, None, max(1, len(reader) // ENOUGH_FRAMES)))
+    frames = spread(reader, ENOUGH_FRAMES)
     return TargetSurvey(
         sensors=estimate_sensors(frames, _rate_hz(reader)),
         calibration=check_calibration(frames) if any(frame.views for frame in frames) else {},
         frames=len(frames),
     )
+
+
+def spread(frames: Iterable[Frame], least: int) -> list[Frame]:
+    """From `least` to twice as many frames at equal distances, or all if there are fewer. How many a recording gives is
+    not known before: clouds without an image and those of a robot that stands still give none."""
+    kept: list[Frame] = []
+    every = 1
+    for index, frame in enumerate(frames):
+        if index % every == 0:
+            kept.append(frame)
+        if len(kept) == 2 * least:
+            kept, every = kept[::2], 2 * every
+    return kept
 
 
 def _rate_hz(reader: Reader) -> float:

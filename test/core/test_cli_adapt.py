@@ -31,6 +31,21 @@ def test_wrong_overrides_are_refused(setting: str, said: str) -> None:
         load_method("clip2uda", {"steps": 3}, None, [setting])
 
 
+def test_clip_is_what_was_asked_for_then_the_methods_own_then_the_stand_in(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("method: own\nmodel: {clip: {model: ViT-L-14, weights: openai}}\n")
+    assert load_method(str(own), {}, "ViT-B-32:openai", []).model.clip.model == "ViT-B-32"
+    assert load_method(str(own), {}, None, []).model.clip.model == "ViT-L-14"
+    assert load_method("clip2uda", {}, None, ["model.clip.model=ViT-B-32"]).model.clip.model == "ViT-B-32"
+    assert load_method("clip2uda", {}, None, []).model.clip.weights == "sim-clip"
+
+
+def test_a_budget_holds_where_the_method_says_nothing() -> None:
+    assert load_method("clip2uda", {}, None, [], "cpu").loader.batch_size == 2
+    assert load_method("source_only_3d", {}, None, [], "cpu").steps == 1500
+    assert load_method("clip2uda", {"steps": 7}, None, [], "cpu").steps == 7
+
+
 def test_clip_option_needs_model_and_weights() -> None:
     assert load_method("clip2uda", {}, "ViT-B-32:openai", []).model.clip.weights == "openai"
     with pytest.raises(ConfigError, match="MODEL:WEIGHTS"):
