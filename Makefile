@@ -38,8 +38,10 @@ $(READY):
 demo: setup
 	$(BIN)/clip2uda demo $(DEMO_ARGS)
 
+# Two workers, each on one core; a node of theirs has its own processes. PYTEST_ARGS="-n 0" does without workers.
+test: export OMP_NUM_THREADS ?= 1
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder --durations=15 $(PYTEST_ARGS)
 
 bench: setup
 	$(BIN)/python -m clip2uda_core.bench

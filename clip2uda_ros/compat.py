@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header, String
@@ -18,6 +19,7 @@ from clip2uda_core.labels import LabelSpace
 
 __all__ = [
     "ApproximateTimeSynchronizer",
+    "InvalidHandle",
     "LabelInfo",
     "SimpleFilter",
     "Subscriber",
@@ -25,6 +27,9 @@ __all__ = [
     "TimeSynchronizer",
     "make_label_info",
 ]
+
+InvalidHandle: type[Exception] = rclpy_implementation.InvalidHandle
+"""What rclpy raises for an entity that was destroyed; the name that rclpy exports it by differs."""
 
 try:
     from message_filters import ApproximateTimeSynchronizer, SimpleFilter, Subscriber, TimeSynchronizer

@@ -6,13 +6,15 @@ import time
 import traceback
 from collections.abc import Sequence
 
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 
+from clip2uda_ros.executor import NodeExecutor
 from clip2uda_ros.node import SegmenterNode
 
 LOGGERS = ("clip2uda_core", "clip2uda_ros")
 THREADS = 4
 """One for each callback group of the node."""
+STOP_CHECK_S = 0.1
 
 
 class _RosLog(logging.Handler):
@@ -35,13 +37,13 @@ def run(arguments: Sequence[str], stop: threading.Event) -> int:
     handler = _RosLog(node)
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
-    executor = MultiThreadedExecutor(num_threads=THREADS)
+    executor = NodeExecutor(num_threads=THREADS)
     executor.add_node(node)
     spinner = threading.Thread(target=_spin, args=(executor, node, stop), name="executor")
     spinner.start()
     stop.wait()
-    executor.shutdown()
     spinner.join()
+    executor.finish()
     for name in LOGGERS:
         logging.getLogger(name).removeHandler(handler)
     node.finish()
@@ -49,14 +51,14 @@ def run(arguments: Sequence[str], stop: threading.Event) -> int:
     return 0
 
 
-def _spin(executor: MultiThreadedExecutor, node: SegmenterNode, stop: threading.Event) -> None:
+def _spin(executor: NodeExecutor, node: SegmenterNode, stop: threading.Event) -> None:
     """An exception of one callback must not end the others."""
-    while not stop.is_set():
+    while not stop.is_set() and node.context.ok():
         try:
-            executor.spin()
-            stop.set()  # it returns when it, or ROS, was shut down
+            executor.spin_once(timeout_sec=STOP_CHECK_S)
         except ExternalShutdownException:
-            stop.set()
+            break
         except Exception:
             node.count_exception()
             node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
+    stop.set()

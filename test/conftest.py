@@ -1,8 +1,10 @@
-"""Shared fixtures: where the real recordings are, and a visible skip where they are not."""
+"""What all tests share: the real recordings (a visible skip where there are none), a cache of simulated frames, and how
+tests are shared out to several workers."""
 
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +18,35 @@ ROOT = Path(__file__).resolve().parents[1]
 
 settings.register_profile("suite", deadline=None)  # how long an example takes depends on what else the machine does
 settings.load_profile("suite")
+
+LIVE = ("test/ros/", "test/integration/test_demo.py", "test/integration/test_soak.py")
+"""Tests of robots that run in real time: with several workers, one of them takes all, so that only one robot runs at a
+time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: workers are then busy until the end."""
+    items.sort(key=lambda item: "core" in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """With -n: a file's tests, which share fixtures, stay together; the live ones stay together as one file would."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneRobotAtATime(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "live" if nodeid.startswith(LIVE) else super()._split_scope(nodeid)
+
+    return OneRobotAtATime(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frame_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One cache of simulated frames for all workers of a session; the user's own stays as it is."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    os.environ.setdefault("CLIP2UDA_CACHE", str(shared / "simulated"))
 
 
 @pytest.fixture(scope="session")

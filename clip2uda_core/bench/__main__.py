@@ -8,6 +8,7 @@ from clip2uda_core.bench.index import measure_index
 from clip2uda_core.bench.memory import measure_reading
 from clip2uda_core.bench.simulated import measure_simulation
 from clip2uda_core.bench.table import print_environment
+from clip2uda_core.bench.training import measure_training
 
 
 def main() -> None:
@@ -20,6 +21,7 @@ def main() -> None:
     measure_index()
     measure_reading()
     measure_simulation()
+    measure_training()
     if options.without_node:
         return
     try:

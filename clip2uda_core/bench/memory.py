@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clip2uda_core.bench.frame import example_frame
-from clip2uda_core.bench.table import print_table
+from clip2uda_core.bench.table import peak_mb, print_table
 from clip2uda_core.data.bag_writer import BagWriter
 
 LENGTHS = (30, 300)
@@ -49,9 +49,7 @@ def _read(path: Path) -> None:
     for _ in open_source(path):
         pass
     seconds = time.perf_counter() - start
-    # Not getrusage: its peak starts with that of the process that this one was forked from.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(f"{seconds:.3f} {int(status['VmHWM'].split()[0]) / 1024:.0f}")
+    print(f"{seconds:.3f} {peak_mb():.0f}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +32,13 @@ def times_ms(function: Callable[[], object], repeats: int = 20, warm_up: int = 3
         function()
         times.append(1e3 * (time.perf_counter() - start))
     return times
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had, MB."""
+    # Not getrusage: its peak starts with that of the process that this one was forked from.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

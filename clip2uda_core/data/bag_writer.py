@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from clip2uda_core.data.messages import (
     encode_transforms,
 )
 from clip2uda_core.errors import DataError
+from clip2uda_core.files import writing
 from clip2uda_core.geometry import SE3
 from clip2uda_core.types import CameraView, Frame
 
@@ -71,7 +72,7 @@ class BagWriter:
 
     def __enter__(self) -> "BagWriter":
         self._check_path()
-        with self._write_errors():
+        with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._scratch = tempfile.TemporaryDirectory(
                 prefix=f".{self.path.name}.", dir=self.path.parent, ignore_cleanup_errors=True
@@ -137,7 +138,7 @@ class BagWriter:
             self._connections[topic] = connection
         if connection.msgtype != msgtype:
             raise DataError(f"{self.path}: expected {connection.msgtype} on {topic}, as before, got {msgtype}")
-        with self._write_errors():
+        with self._writing():
             self._writer.write(connection, log_time_ns, data)
 
     def _view_messages(self, view: CameraView) -> Iterator[tuple[str, Any]]:
@@ -180,19 +181,15 @@ class BagWriter:
     def _finish(self) -> None:
         if not any(self._writer.counts.values()):
             raise DataError(f"{self.path}: not written, as there was nothing to write: the source gave no frame")
-        with self._write_errors():
+        with self._writing():
             self._writer.close()
             if self.path.is_dir():
                 self.path.rename(Path(self._scratch.name) / "replaced")
             result = self._bag / f"{self._bag.name}.mcap" if self._is_file else self._bag
             result.replace(self.path)
 
-    @contextmanager
-    def _write_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(f"{self.path}", DataError, "free space, or choose another place")
 
 
 def _optical_frame(camera: str) -> str:

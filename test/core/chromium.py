@@ -65,6 +65,10 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def alike(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
+    return a.shape == b.shape and bool((a == b).all())
+
+
 class Chromium:
     """One page of one browser. `errors`: messages and exceptions of its console. `requests`: addresses that it asked
     for, beside those inside the page (`data:`)."""
@@ -232,6 +236,12 @@ class Chromium:
         self.settle()
         png = self.send("Page.captureScreenshot", format="png", **clip)["data"]
         return self._decode(png)
+
+    def wait_for_picture(self, selector: str, expected: NDArray[np.uint8]) -> None:
+        """Looks until an element looks as expected: a busy machine may show the picture before it a little longer."""
+        end = time.monotonic() + PATIENCE_S
+        while not alike(self.picture(selector), expected):
+            assert time.monotonic() < end, f"{selector} never looks as expected"
 
     @staticmethod
     def _decode(png: str) -> NDArray[np.uint8]:

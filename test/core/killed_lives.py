@@ -1,8 +1,9 @@
 """A run that is killed again and again, in processes of its own: `python killed_lives.py OUT KILLS SEED`.
 
 One process loads the libraries and then forks one life of the run after the other, so that a life costs a moment. Each
-is killed after a random delay, wherever it is then: reading frames, building, in an iteration, or writing a state.
-Where a life comes to the end of the run, a new run begins, until there were KILLS kills; the last run ends in peace.
+is killed after a random delay, wherever it is then: reading frames, building, in an iteration, or writing a state. A
+life that got no further than the one before it gives the next one more time: the machine may have become slower. Where
+a life comes to the end of the run, a new run begins, until there were KILLS kills; the last run ends in peace.
 """
 
 import json
@@ -49,21 +50,23 @@ def finish(out: Path) -> float:
 
 
 def main(out: Path, kills: int, seed: int) -> None:
-    whole_s = finish(out / "whole")
+    most_s = usual_s = finish(out / "whole") / 2
     delays, finished = random.Random(seed), 0
     killed: list[str | None] = []
     while len(killed) < kills:
         child = begin(out / "killed")
-        time.sleep(delays.uniform(0, whole_s / 2))
+        time.sleep(delays.uniform(0, most_s))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
         if code == -signal.SIGKILL:
             states = sorted((out / "killed" / "states").glob("state_*.pt"))
-            killed.append(states[-1].name if states else None)
+            newest = states[-1].name if states else None
+            most_s = 1.3 * most_s if killed and newest == killed[-1] else usual_s
+            killed.append(newest)
         else:
             assert code == 0, f"a life of the run failed after {len(killed)} kills"
-            finished += 1
+            finished, most_s = finished + 1, usual_s
             (out / "killed").rename(out / f"finished_{finished}")
     finish(out / "killed")
     print(json.dumps({"newest_states_at_kills": killed, "finished": finished}))

@@ -42,7 +42,7 @@ def test_clip_is_what_was_asked_for_then_the_methods_own_then_the_stand_in(tmp_p
 
 def test_a_budget_holds_where_the_method_says_nothing() -> None:
     assert load_method("clip2uda", {}, None, [], "cpu").loader.batch_size == 2
-    assert load_method("source_only_3d", {}, None, [], "cpu").steps == 1500
+    assert load_method("source_only_3d", {}, None, [], "cpu").steps == 1200
     assert load_method("clip2uda", {"steps": 7}, None, [], "cpu").steps == 7
 
 

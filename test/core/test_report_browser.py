@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import HOW_TO_INSTALL, Chromium, find_chromium
+from chromium import HOW_TO_INSTALL, Chromium, alike, find_chromium
 from numpy.typing import NDArray
 from tiny_report import BUILDING, HOSTILE, LABELS, ROAD, VEHICLE, full_report
 
@@ -57,10 +57,6 @@ def choose(page: Chromium, name: str, value: str) -> NDArray[np.uint8]:
     return page.picture(STAGE)
 
 
-def alike(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> bool:
-    return a.shape == b.shape and bool((a == b).all())
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_page_opens_whole_quiet_and_alone(browser: Chromium, report: Path, size: str, scheme: str) -> None:
@@ -102,7 +98,7 @@ def test_class_switches_take_points_away_and_bring_them_back(page: Chromium) -> 
     assert len(np.unique(nothing.reshape(-1, 3), axis=0)) == 1
     page.click("[name=rings]")
     page.click(".controls .all")
-    assert alike(page.picture(STAGE), everything)
+    page.wait_for_picture(STAGE, everything)
 
 
 def test_colours_follow_the_choice(page: Chromium) -> None:
@@ -153,7 +149,7 @@ def test_mouse_turns_moves_and_zooms(page: Chromium) -> None:
     page.click(".reset")
     page.evaluate("document.activeElement.blur()")
     page.mouse("Moved", 2, 2)
-    assert alike(page.picture(STAGE), first)
+    page.wait_for_picture(STAGE, first)
 
 
 def test_keys_do_what_the_mouse_does(page: Chromium) -> None:
@@ -165,7 +161,7 @@ def test_keys_do_what_the_mouse_does(page: Chromium) -> None:
         pictures.append(page.picture(STAGE))
     assert not any(alike(a, b) for i, a in enumerate(pictures) for b in pictures[:i])
     page.press("Home")
-    assert alike(page.picture(STAGE), first)
+    page.wait_for_picture(STAGE, first)
     page.press("Enter")
     picked = page.wait_for("document.querySelector('.picked').textContent")
     assert picked.startswith("vehicle 80 % · before: building 40 % · ")

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from domains import next_domain
 
 from clip2uda_core.data.messages import decode_point_cloud
 from clip2uda_core.data.readers.bag import Bag
@@ -16,12 +17,11 @@ FRAMES = 10
 
 
 def run_demo(out: Path, *arguments: str) -> str:
-    domain = str(150 + os.getpid() % 50)  # a DDS domain that no other test uses
     result = subprocess.run(
         [sys.executable, "-m", "clip2uda_core.cli", "demo", "--out", str(out), "--frames", str(FRAMES), *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "ROS_DOMAIN_ID": domain, "CLIP2UDA_CACHE": str(out / "cache")},
+        env={**os.environ, "ROS_DOMAIN_ID": str(next_domain()), "CLIP2UDA_CACHE": str(out / "cache")},
         timeout=280,
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from domains import next_domain
 
 MINUTES = 2
 NEXT_OUTPUT_S = 30.0
@@ -21,12 +22,11 @@ def soak(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     """The folder of a soak, and its figures."""
     pytest.importorskip("rclpy", reason="the soak needs ROS 2")
     out = tmp_path_factory.mktemp("soak")
-    domain = str(150 + (os.getpid() + 1) % 50)
     result = subprocess.run(
         [sys.executable, "-m", "clip2uda_ros.soak", "--minutes", str(MINUTES), "--out", str(out)],
         capture_output=True,
         text=True,
-        env={**os.environ, "ROS_DOMAIN_ID": domain},
+        env={**os.environ, "ROS_DOMAIN_ID": str(next_domain())},
         timeout=590,
     )
     said = result.stdout + result.stderr

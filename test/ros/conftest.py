@@ -1,6 +1,5 @@
 """What every test over DDS needs: ROS itself, a domain of its own, and the transport profile for large messages."""
 
-import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: source it, or pip install 'clip2uda_ros[ros-pip]'")
 
+from domains import next_domain
 from peer import Peer
 from tf2_messages import CannotBuild, tf2_messages
 
@@ -19,22 +19,11 @@ from clip2uda_ros import transport
 transport.use_profile()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
-LAST_DOMAIN = 101
-"""Above it, the ports of a domain meet those that Linux gives to anyone."""
-
-_domains = itertools.count(os.getpid())
-
-
-@pytest.fixture(scope="session")
-def next_domain() -> Iterator[int]:
-    """A stream of ROS domain ids that tests of other sessions on this machine are unlikely to use."""
-    return (1 + number % LAST_DOMAIN for number in _domains)
-
 
 @pytest.fixture
-def domain(next_domain: Iterator[int]) -> int:
+def domain() -> int:
     """A ROS domain for this test alone."""
-    return next(next_domain)
+    return next_domain()
 
 
 @pytest.fixture
@@ -46,9 +35,9 @@ def peer(domain: int) -> Iterator[Peer]:
 
 
 @pytest.fixture(scope="module")
-def module_domain(next_domain: Iterator[int]) -> int:
+def module_domain() -> int:
     """A ROS domain for the tests of one file, which share a node."""
-    return next(next_domain)
+    return next_domain()
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +64,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ModelConfig(prepare=PrepareConfig(image_max_width_px=320), clip=clip, network=network)
     init_checkpoint(path, LabelSpace.load("street8"), config)
     return path
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A prefix as colcon makes it, whose executables run this source tree."""
+    prefix = tmp_path / "install"
+    index = prefix / "share/ament_index/resource_index/packages"
+    executables = prefix / "lib/clip2uda_ros"
+    for folder in (index, executables):
+        folder.mkdir(parents=True)
+    (index / "clip2uda_ros").touch()
+    for name, module in {"segment_node": "segment_node", "clip2uda_play": "player", "adapt": "adapt"}.items():
+        script = executables / name
+        script.write_text(f"#!{sys.executable}\nfrom clip2uda_ros.{module} import main\nmain()\n")
+        script.chmod(0o755)
+    return prefix
 
 
 @pytest.fixture(scope="session")

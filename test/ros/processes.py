@@ -54,6 +54,7 @@ def process(module: str, arguments: list[str], domain: int, log: Path, python_pa
         text = log.read_text()
         assert code == 0, f"{module} ended with {code} on SIGINT:\n{text}"
         assert "Traceback" not in text, text
+        assert "never retrieved" not in text, text
     except BaseException:
         print(f"--- log of {module} ---\n{log.read_text()}")
         raise

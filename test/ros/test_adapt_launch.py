@@ -40,21 +40,6 @@ def test_the_executable_is_the_command(tmp_path: Path) -> None:
     assert "no_such_method" in result.stderr
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """A prefix as colcon makes it, whose `adapt` runs this source tree."""
-    prefix = tmp_path / "install"
-    index = prefix / "share/ament_index/resource_index/packages"
-    executables = prefix / "lib/clip2uda_ros"
-    for folder in (index, executables):
-        folder.mkdir(parents=True)
-    (index / "clip2uda_ros").touch()
-    script = executables / "adapt"
-    script.write_text(f"#!{sys.executable}\nfrom clip2uda_ros.adapt import main\nmain()\n")
-    script.chmod(0o755)
-    return prefix
-
-
 @pytest.mark.skipif(find_spec("launch_ros") is None, reason="launch_ros is not installed; it comes with ROS, not PyPI")
 def test_the_launch_file_adapts_and_ends_cleanly_when_interrupted(installed: Path, tmp_path: Path) -> None:
     """A training that would take hours, ended by Ctrl-C after its first iterations."""

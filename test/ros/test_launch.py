@@ -70,22 +70,6 @@ sys.exit(service.run())
 """
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """A prefix as colcon makes it, whose executables run this source tree."""
-    prefix = tmp_path / "install"
-    index = prefix / "share/ament_index/resource_index/packages"
-    executables = prefix / "lib/clip2uda_ros"
-    for folder in (index, executables):
-        folder.mkdir(parents=True)
-    (index / "clip2uda_ros").touch()
-    for name, module in (("segment_node", "segment_node"), ("clip2uda_play", "player")):
-        script = executables / name
-        script.write_text(f"#!{sys.executable}\nfrom clip2uda_ros.{module} import main\nmain()\n")
-        script.chmod(0o755)
-    return prefix
-
-
 needs_launch = pytest.mark.skipif(
     find_spec("launch_ros") is None, reason="launch_ros is not installed; it comes with ROS, not from PyPI"
 )

@@ -1,5 +1,6 @@
 """How the node starts and ends: without its requirements, without a model, under a namespace, while it loads."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from peer import Peer
+from lifecycle_msgs.srv import ChangeState, GetState
+from peer import DEADLINE_S, Peer
 from processes import Process, process
 from rclpy.client import Client
 from services import report, set_parameter, state, transition
@@ -67,3 +68,23 @@ def test_a_node_without_a_model_says_so_and_can_be_given_one(
         client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
         # SIGINT follows while the model loads
     assert f"configuring failed: no file '{missing}'" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.ros
+def test_callbacks_that_run_when_it_is_stopped_end_in_order(peer: Peer, domain: int) -> None:
+    """rclpy prints what callbacks raise after their executor was destroyed."""
+    client: Client = peer.node.create_client(GetState, "/segmenter/get_state")
+    script = str(Path(__file__).with_name("short_lives.py"))
+    node = subprocess.Popen(
+        [sys.executable, script, "12", "0"],
+        env={**os.environ, "ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    asking = peer.node.create_timer(0.001, lambda: client.call_async(GetState.Request()))
+    _, said = node.communicate(timeout=DEADLINE_S)
+    peer.node.destroy_timer(asking)
+    assert node.returncode == 0, said
+    assert "never retrieved" not in said
+    assert "Traceback" not in said
