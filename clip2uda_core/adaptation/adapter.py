@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from clip2uda_core.adaptation.checkpoint import TrainingState, check_identity, l
 from clip2uda_core.adaptation.config import AdaptConfig
 from clip2uda_core.adaptation.distributed import asked_by_any, check_same_images, launch_fabric, sum_gradients
 from clip2uda_core.adaptation.domains import DomainReader, Frames
+from clip2uda_core.adaptation.early_stop import TargetProbe
 from clip2uda_core.adaptation.feature_cache import FeatureCache
+from clip2uda_core.adaptation.initial_weights import start_from
 from clip2uda_core.adaptation.log import RunLog
 from clip2uda_core.adaptation.rng import generators_untouched, seed_generators
 from clip2uda_core.adaptation.statistics import estimate_statistics
 from clip2uda_core.adaptation.step import ClipBranch, Iteration, Losses
-from clip2uda_core.config import save_config
+from clip2uda_core.config import merged, save_config
 from clip2uda_core.data.frame_store import Domain, FrameStore
 from clip2uda_core.data.loader import TrainingBatch, load_batches
 from clip2uda_core.errors import Clip2udaError, ConfigError
@@ -83,12 +86,13 @@ class Adapter:
             self.out.mkdir(parents=True, exist_ok=True)
         reader = DomainReader(self.config, self.labels, self.out / "frames", self._progress)
         self._domains = reader.read(source, target, teacher)
+        self._teacher = teacher if self.config.initial == "teacher" else None
 
     def build(self) -> None:
         """Makes the frozen CLIP, the network and its optimizers; then takes over the newest state of `out`, where there
-        is one.
+        is one, or else the teacher's weights, where the run begins with these.
 
-        Raises ConfigError when that state is of a run with other settings or data.
+        Raises ConfigError when that state is of a run with other settings or data, or the teacher is not there.
         """
         config = self.config
         self._clip = FrozenClip.load(config.model.clip, text=True).to(self.device) if config.model.uses_clip else None
@@ -106,20 +110,25 @@ class Adapter:
         seed_generators(config.seed + process_rank())
         saved = load_newest_state(self.out / "states")
         if saved is not None:
-            check_identity(saved["identity"], self._identity())
+            # Settings that are newer than the state had their defaults then.
+            new_since = {"config": _deciding(AdaptConfig.model_validate({"method": config.method}))}
+            check_identity(merged(new_since, saved["identity"]), self._identity())
             self.state.load_state_dict(saved)
             if process_rank() > 0:  # the generators that were saved are those of process 0
                 seed_generators(config.seed + process_rank() + self.state.step)
+        elif config.initial == "teacher":
+            if self._teacher is None:
+                raise ConfigError(f"method '{config.method}' begins with a teacher's weights, but none was given")
+            start_from(self._teacher, self.network, self._clip, self.labels.prompts)
+        self._teacher = None  # its weights are not needed any more
         if process_rank() == 0:
             save_config(config, self.out / "config.yaml")
         wait_for_all()
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on: settings that change the result, the data, and CLIP."""
-        settings = self.config.model_dump(mode="json", exclude={"save_every": True, "cache": True})
-        del settings["loader"]["workers"]
         return {
-            "config": settings,
+            "config": _deciding(self.config),
             "classes": ", ".join(self.labels.names),
             "features are cached": self.config.cache.enabled,
             "frames": self._domains.identity(),
@@ -258,6 +267,15 @@ class Adapter:
         training = f"{config.method}, {self.state.step} steps, seed {config.seed}: {self._domains.description()}"
         return Segmenter(network, self._clip, self.labels, config.model, training, str(self.device))
 
+    def measure_target(self) -> dict[str, Any]:
+        """The signal of the early stop (early_stop.py), of the network as it is now."""
+        return self._probe.measure(self.segmenter())
+
+    @cached_property
+    def _probe(self) -> TargetProbe:
+        assert self._domains.target is not None
+        return TargetProbe(self._domains.target, self.labels)
+
     def save_model(self, path: Path) -> None:
         """Writes the checkpoint that `Segmenter.from_checkpoint` loads. Raises CheckpointError when it cannot."""
         segmenter = self.segmenter()
@@ -270,3 +288,12 @@ class Adapter:
         if process_rank() == 0:
             save_checkpoint(path, Checkpoint(header, segmenter.network.state_dict()))
         wait_for_all()
+
+
+def _deciding(config: AdaptConfig) -> dict[str, Any]:
+    """The settings that change the result; how often states are saved does where a run may end at one of them."""
+    settings = config.model_dump(mode="json", exclude={"cache"})
+    del settings["loader"]["workers"]
+    if config.patience == 0:
+        del settings["save_every"]
+    return settings

@@ -5,7 +5,7 @@ Where a default comes from: docs/method.md.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from clip2uda_core.adaptation.feature_cache import FeatureCacheConfig
 from clip2uda_core.config import Config
@@ -68,25 +68,31 @@ class AdaptConfig(Config):
     """All settings of a run.
 
     train_on: the domain whose labels are learned from. `target` is the oracle; its "source" is the labelled target.
-    teacher: the method of the run whose model makes the pseudo-labels of the target, in a second run from scratch.
+    teacher: the method of the run whose model makes the pseudo-labels of the target, in a second run.
+    initial: the weights before the first iteration: `random`, by the seed, or those of the `teacher`, whose settings of
+        the model are then this run's. Without a method in `teacher`, the teacher is a model that is given.
     schedule: `alternate` takes step (a), then step (b), each with its own backward pass; `joint` is one backward pass
         of the sum of all losses, an ablation.
     target_statistics: the model that is saved, or makes pseudo-labels, has batch-norm statistics of the target's frames
         alone, estimated after training, and not the running ones of training.
     precision: of the trained network; `auto` is float32 on the CPU and bfloat16 autocast on CUDA.
     save_every: steps between two saved states, from which an interrupted run resumes.
+    patience: saved states in a row by which the signal of `early_stop.py` may fail to rise before training ends; 0 lets
+        it go on. With it, the model of a run is the one with the highest signal.
     """
 
     method: str
     labels: str = "street8"
     train_on: Literal["source", "target"] = "source"
     teacher: str | None = None
+    initial: Literal["random", "teacher"] = "random"
     schedule: Literal["alternate", "joint"] = "alternate"
     steps: PositiveInt = 10_000
     seed: int = Field(0, ge=0)
     target_statistics: bool = False
     precision: Precision = "auto"
     save_every: PositiveInt = 500
+    patience: NonNegativeInt = 0
     model: ModelConfig = ModelConfig()
     losses: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -99,14 +105,17 @@ class AdaptConfig(Config):
         losses = self.losses
         if not (losses.use_source or losses.use_target):
             raise ValueError("all weights in losses are 0: there is nothing to learn from")
-        if (self.teacher is None) != (losses.pseudo_label == 0):
-            raise ValueError("teacher and losses.pseudo_label belong together: give both, or neither")
+        has_teacher = self.teacher is not None or self.initial == "teacher"
+        if has_teacher != (losses.pseudo_label > 0):
+            raise ValueError("teacher (or initial: teacher) and losses.pseudo_label belong together: both, or neither")
         if self.train_on == "target" and losses.use_target:
             raise ValueError(
                 "with train_on: target, losses.cross_modal_target, prompt_target and pseudo_label must be 0"
             )
         if self.target_statistics and not losses.use_target:
             raise ValueError("target_statistics needs a loss on the target: without, its frames are not read")
+        if self.patience and not losses.use_target:
+            raise ValueError("patience needs a loss on the target: without, its frames are not read")
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clip2uda_core.adaptation.config import AdaptConfig
+from clip2uda_core.adaptation.report import FILE as REPORT_FILE
 from clip2uda_core.adaptation.report import Report
 from clip2uda_core.data.frame_store import FrameStore
 from clip2uda_core.data.readers import Reader
@@ -25,6 +26,7 @@ from clip2uda_core.report import (
     class_rows,
     cloud_view,
     deploy_commands,
+    early_stop_charts,
     flat_settings,
     overlay_pair,
     signal_rows,
@@ -92,6 +94,14 @@ def judge(
     return Judgement(verdict, run / CHOSEN, run / PAGE)
 
 
+def is_judged(run: Path) -> bool:
+    """Whether the run has been judged since its report was written. The page is what judging writes last."""
+    try:
+        return (run / PAGE).stat().st_mtime_ns >= (run / REPORT_FILE).stat().st_mtime_ns
+    except OSError:
+        return False
+
+
 def _load_old(old: Path | None, new: Segmenter, device: str) -> tuple[Segmenter | None, tuple[str, ...]]:
     """The old model, and why there is none to compare with."""
     if old is None:
@@ -148,7 +158,7 @@ def _page(
         before_summary = {"label_free": verdict.before.summary()}
     return ReportContent(
         title=f"Adapted to {report.target}" if report.target else "A trained model",
-        subtitle=f"{config.method}, {report.steps} steps, seed {config.seed}",
+        subtitle=f"{config.method}, {report.steps} steps, seed {config.seed}{_ended(report)}",
         command=command,
         created=f"{datetime.now():%Y-%m-%d %H:%M}",
         verdict=None if verdict is None else ShownVerdict("replace" if verdict.replace else "keep", verdict.reasons),
@@ -158,7 +168,11 @@ def _page(
         findings=_findings(survey),
         overlays=overlays,
         clouds=clouds,
-        charts=(*training_charts(run / "log.jsonl"), *validation_charts(report.validation)),
+        charts=(
+            *training_charts(run / "log.jsonl"),
+            *validation_charts(report.validation),
+            *early_stop_charts(report.signal, report.model_step),
+        ),
         classes=class_rows(after.labels, before_summary, after_summary) if after_summary else (),
         iou_note=f"IoU on {report.test}" if report.test else "",
         signals=signals,
@@ -180,6 +194,14 @@ def _pictures(
         clouds.append(cloud_view(frame, old, new, after.labels))
         overlays += [overlay_pair(frame, old, new, after.labels, view.name) for view in frame.views]
     return tuple(overlays), tuple(clouds)
+
+
+def _ended(report: Report) -> str:
+    """Where the model is not that of the last iteration asked for, why."""
+    if not report.signal:
+        return ""
+    stopped = ", stopped early" if report.stopped_early else ""
+    return f"{stopped}; the model is that of iteration {report.model_step}"
 
 
 def _findings(survey: TargetSurvey | None) -> tuple[Fact, ...]:

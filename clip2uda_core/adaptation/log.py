@@ -1,4 +1,4 @@
-"""log.jsonl: a line an iteration."""
+"""log.jsonl: a line an iteration. What else a run tells on the way, a line a saved state, is read here too."""
 
 import json
 from io import FileIO
@@ -39,3 +39,19 @@ class RunLog:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file that is written at once or not at all; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def training_times(out: Path) -> dict[str, float]:
+    """Seconds of all iterations in the run's log, and how many of them went by in waiting for data."""
+    lines = read_lines(out / "log.jsonl")
+    return {
+        "training": sum(line["time_s"] for line in lines),
+        "waiting_for_data": sum(line["waited_s"] for line in lines),
+    }

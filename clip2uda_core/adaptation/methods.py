@@ -8,18 +8,39 @@ import yaml
 from clip2uda_core.adaptation.config import AdaptConfig
 from clip2uda_core.config import merged, parse_config, read_yaml
 from clip2uda_core.errors import ConfigError
+from clip2uda_core.models.checkpoint import Checkpoint
 from clip2uda_core.paths import config_file
 
 STAND_IN = {"model": "sim-clip", "weights": "sim-clip"}
 """The CLIP of a run that names none: it ships, so no download is needed."""
 
 
+def begins_with_a_model(method: str) -> bool:
+    """Whether a method begins with the weights of a model that is given. Raises ConfigError for an unknown one."""
+    values = read_yaml(config_file(method, "adapt"))
+    return isinstance(values, dict) and values.get("initial") == "teacher" and values.get("teacher") is None
+
+
+def settings_of_model(model: Checkpoint) -> dict[str, Any]:
+    """What a method that begins with a model takes from it: its own settings and, where it looks at no image, no losses
+    between 2D and 3D."""
+    config = model.header.config
+    points_alone = config.get("branches") == "3d"
+    return {"model": config} | ({"losses": {"cross_modal_target": 0.0}} if points_alone else {})
+
+
 def load_method(
-    method: str, asked: Mapping[str, Any], clip: str | None, settings: Sequence[str], budget: str | None = None
+    method: str,
+    asked: Mapping[str, Any],
+    clip: str | None,
+    settings: Sequence[str],
+    budget: str | None = None,
+    of_model: Mapping[str, Any] | None = None,
 ) -> AdaptConfig:
     """The settings of a method that ships, or of a YAML file.
 
     budget: a file of config/budgets, or any other: settings that hold where the method has none of its own.
+    of_model: settings of the model that it begins with, which hold whatever the method says.
     asked: top-level settings, None for the method's own. clip: MODEL:WEIGHTS, None for the method's own or else the
     stand-in. settings: KEY=VALUE, as in
     `loader.batch_size=4`. Raises ConfigError for an unknown method or setting.
@@ -28,6 +49,8 @@ def load_method(
     values = read_yaml(path) or {}
     if budget is not None:
         values = merged(read_yaml(config_file(budget, "budgets")) or {}, values)
+    if of_model is not None:
+        values = merged(values, of_model)
     if clip is not None:
         model, separator, weights = clip.partition(":")
         if not (model and separator and weights):

@@ -1,9 +1,9 @@
 """The pictures that a run leaves in `out/pictures`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from clip2uda_core.adaptation.log import read_lines
 from clip2uda_core.evaluation.curves import draw_confusion, draw_losses, draw_validation
 from clip2uda_core.evaluation.evaluate import Evaluation
 from clip2uda_core.evaluation.gallery import Gallery, draw_comparison
@@ -12,8 +12,7 @@ from clip2uda_core.evaluation.pictures import save_png
 
 def draw_training(out: Path, validations: list[dict[str, Any]], best: dict[str, Any] | None) -> None:
     """losses.png from the run's log, and validation.png where it was validated."""
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    draw_losses(log, out / "pictures" / "losses.png")
+    draw_losses(read_lines(out / "log.jsonl"), out / "pictures" / "losses.png")
     points: dict[str, list[tuple[int, float]]] = {}
     for validation in validations:
         for name, iou in validation["val"]["iou_percent"].items():

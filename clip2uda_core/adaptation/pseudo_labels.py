@@ -141,7 +141,8 @@ def check_teacher(teacher: Segmenter, labels: LabelSpace, student: ModelConfig) 
     if teacher.labels.names != labels.names:
         raise ConfigError(
             f"the teacher was made for label space '{teacher.labels.name}' with the classes "
-            f"{list(teacher.labels.names)}; expected '{labels.name}' with {list(labels.names)}: train a teacher for it"
+            f"{list(teacher.labels.names)}; expected '{labels.name}' with {list(labels.names)}: train a teacher for "
+            f"it, or name the teacher's with --set labels=FILE"
         )
     own_px, kept_px = teacher.config.prepare.image_max_width_px, student.prepare.image_max_width_px
     if teacher.config.uses_images and student.uses_images and own_px != kept_px:

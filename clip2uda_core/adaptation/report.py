@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,12 +27,14 @@ Summary = dict[str, Any]
 class Report:
     """A run in plain values.
 
-    steps: iterations done; finished: whether these are all. source, target, val, test: the names of the recordings,
-    None where there was none. teacher: the model that made the pseudo-labels.
-    last: the evaluation of the last iteration's model on `test`; without a test recording, on frames of the target,
-        whose labels are not read. None where the run was interrupted before.
+    steps: iterations done; finished: whether these are all, or the run stopped early. source, target, val, test: the
+        names of the recordings, None where there was none. teacher: the model that made the pseudo-labels.
+    last: the evaluation of the run's model on `test`; without a test recording, on frames of the target, whose labels
+        are not read. None where the run was interrupted before.
     best: the same of the checkpoint that was best on `val`, with its `step`; None where there is no `val`.
     validation: [{"step", "val": summary}, ...]. timing_s: seconds by what they were spent on, over all resumptions.
+    model_step: the iteration whose model `model.safetensors` is: the last one, or with `patience` the one with the
+        highest signal. stopped_early: whether that signal ended the run. signal: its value at each saved state.
     """
 
     method: str
@@ -49,6 +51,9 @@ class Report:
     validation: list[dict[str, Any]]
     timing_s: dict[str, float]
     environment: dict[str, Any]
+    model_step: int | None = None
+    stopped_early: bool = False
+    signal: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         write_text(folder / FILE, json.dumps(asdict(self), indent=1) + "\n")
@@ -59,7 +64,7 @@ class Report:
         path = folder / FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return Report(**{field.name: values[field.name] for field in fields(Report)})
+            return Report(**{each.name: values[each.name] for each in fields(Report) if each.name in values})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: not the report of a run ({error!r})") from None
 

@@ -1,35 +1,39 @@
 """A whole run: train, validate on the way, save, evaluate, draw, report. What is done already is not done again."""
 
-import fcntl
-import json
-import os
+import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.progress import Progress
 
 from clip2uda_core.adaptation.adapter import Adapter
 from clip2uda_core.adaptation.config import AdaptConfig
 from clip2uda_core.adaptation.domains import FrameSource
+from clip2uda_core.adaptation.early_stop import EarlyStop
+from clip2uda_core.adaptation.folder_lock import alone_in
+from clip2uda_core.adaptation.log import training_times
 from clip2uda_core.adaptation.pictures import draw_result, draw_training
 from clip2uda_core.adaptation.report import Report, Summary, environment
 from clip2uda_core.adaptation.run_data import Recording, RunData, RunOptions
 from clip2uda_core.adaptation.shared_frames import shared_store
 from clip2uda_core.adaptation.tensorboard import TensorBoard
 from clip2uda_core.adaptation.validation import Validation
+from clip2uda_core.config import load_config
 from clip2uda_core.data.frame_store import Domain, FrameStore
-from clip2uda_core.errors import ConfigError, DataError
+from clip2uda_core.errors import CheckpointError, ConfigError, DataError
 from clip2uda_core.evaluation.evaluate import Evaluation, evaluate
 from clip2uda_core.evaluation.gallery import Gallery
+from clip2uda_core.files import writing
 from clip2uda_core.inference.segmenter import Segmenter
 from clip2uda_core.labels import LabelSpace
-from clip2uda_core.processes import is_first_process, process_count, process_rank
+from clip2uda_core.processes import process_count, process_rank, wait_for_all
 from clip2uda_core.types import Frame, Prediction
+
+logger = logging.getLogger(__name__)
 
 MODEL = "model.safetensors"
 
@@ -49,22 +53,24 @@ def run(
     teacher: for a method that learns from pseudo-labels, the method of the run that makes them, in `out/teacher`, or
         the checkpoint or folder of a run that is finished.
 
-    A run ends early, with `finished` False, when it is interrupted or its time is over; the same call goes on with it.
-    Time that is over still gives an evaluation, an interruption none. Raises ConfigError when `out` holds a run with
+    A run ends with `finished` False when it is interrupted or its time is over; the same call goes on with it. Time
+    that is over still gives an evaluation, an interruption none. Raises ConfigError when `out` holds a run with
     other settings or data, or one that another process is working on; KeyboardInterrupt when it is interrupted while it
     evaluates.
     """
     options = options or RunOptions()
-    with _alone_in(out):
+    with alone_in(out):
         report = _finished(config, data, out)
         if report is not None:
             return report
         labels_maker = None
-        if config.teacher is not None:
+        if config.losses.pseudo_label:
             checkpoint = _teacher_checkpoint(config, data, out, teacher, options)
             if checkpoint is None:
                 return _untrained(config, data, teacher, options)
-            labels_maker = Segmenter.from_checkpoint(checkpoint, options.device, labels=LabelSpace.load(config.labels))
+            labels, own_clip = LabelSpace.load(config.labels), config.model.clip.weights
+            clip_weights = own_clip if config.initial == "teacher" else None
+            labels_maker = Segmenter.from_checkpoint(checkpoint, options.device, clip_weights, labels)
             teacher = checkpoint
         return _Run(config, data, out, options).complete(labels_maker, teacher)
 
@@ -83,16 +89,18 @@ class _Run:
         adapter.setup(source, target, labels_maker)
         adapter.build()
         validation = Validation(out, self._validate, adapter.save_model)
-        finished = self._fit(validation)
-        adapter.save_model(out / MODEL)
+        early_stop = EarlyStop(out, self.config.patience, self._is_measured, adapter.measure_target, adapter.save_model)
+        finished = self._fit(validation, early_stop)
+        model, model_step = self._save_model(early_stop)
         if process_rank() == 0:
             draw_training(out, validation.results, validation.best)
         started = time.perf_counter()
         last = best = None
         if not self.options.interrupted():
-            last = self._test(adapter.segmenter())
-            best = self._test_best(validation, last)
+            last = self._test(model)
+            best = self._test_best(validation, last, model_step)
         evaluation_s = time.perf_counter() - started
+        times_s = {"validation": validation.time_s, "signal": early_stop.time_s, "evaluation": evaluation_s}
         report = Report(
             **_asked(self.config, self.data),
             steps=adapter.state.step,
@@ -101,8 +109,11 @@ class _Run:
             last=last,
             best=best,
             validation=[{"step": result["step"], "val": result["val"]} for result in validation.results],
-            timing_s=_training_times(out) | {"validation": validation.time_s, "evaluation": evaluation_s},
+            timing_s=training_times(out) | times_s,
             environment=environment(adapter.device),
+            model_step=model_step,
+            stopped_early=finished and adapter.state.step < self.config.steps,
+            signal=early_stop.results,
         )
         if process_rank() == 0:
             report.write(out)
@@ -127,12 +138,15 @@ class _Run:
         which = f"{recording.name}, {recording.options}"
         return shared_store(self.options.frames, which, frames, domain, self.config, self.labels, self.options.progress)
 
-    def _fit(self, validation: Validation) -> bool:
-        """Trains with what is to happen after each saved state."""
+    def _fit(self, validation: Validation, early_stop: EarlyStop) -> bool:
+        """Trains with what is to happen after each saved state; returns whether the run is finished."""
         after_save: list[Callable[[int], None]] = []
         if self.data.val is not None:
             validation.begin(self.adapter.state.step)
             after_save.append(validation.after_save)
+        if self.config.patience:
+            early_stop.begin(self.adapter.state.step)
+            after_save.append(early_stop.after_save)
         if self.options.tensorboard and process_rank() == 0:
             board = TensorBoard(self.out)
             after_save.append(lambda step: board.update(validation.results))
@@ -142,7 +156,34 @@ class _Run:
                 for each in after_save:
                     each(step)
 
-        return self.adapter.fit(self.options.should_stop, follow)
+        def should_stop() -> bool:
+            return self.options.should_stop() or self._is_over(early_stop)
+
+        return self.adapter.fit(should_stop, follow) or self._is_over(early_stop)
+
+    def _is_over(self, early_stop: EarlyStop) -> bool:
+        return self.config.patience > 0 and early_stop.is_over
+
+    def _is_measured(self, step: int) -> bool:
+        """Whether the signal of the early stop is due: at each regular state, and where a run begins with a model, of
+        this one too. States of an interruption do not count."""
+        regular = step % self.config.save_every == 0 or step == self.config.steps
+        return regular and (step > 0 or self.config.initial == "teacher")
+
+    def _save_model(self, early_stop: EarlyStop) -> tuple[Segmenter, int]:
+        """Saves the run's model: that of the last iteration, or the one with the highest signal. Returns it, and the
+        iteration that it is of."""
+        adapter, best, path = self.adapter, early_stop.best, self.out / MODEL
+        if early_stop.results and best is None:
+            logger.warning("patience: nothing could be measured on the target, so the run did not end early")
+        if not self.config.patience or best is None or best["step"] == adapter.state.step:
+            adapter.save_model(path)
+            return adapter.segmenter(), adapter.state.step
+        if process_rank() == 0:
+            with writing(f"checkpoint '{path}'", CheckpointError, "free space and resume"):
+                shutil.copyfile(early_stop.best_model, path)
+        wait_for_all()
+        return Segmenter.from_checkpoint(early_stop.best_model, self.options.device), best["step"]
 
     def _validate(self) -> Summary:
         assert self.data.val is not None
@@ -150,7 +191,7 @@ class _Run:
         return self._evaluate(self.adapter.segmenter().segment, frames, len(frames), "validating").summary()
 
     def _test(self, segmenter: Segmenter) -> Summary | None:
-        """Evaluates the last iteration's model, with pictures."""
+        """Evaluates the run's model, with pictures."""
         if self.data.test is not None:
             frames = self.data.test.open(self.labels)
             count, of_them = len(frames), iter(frames)
@@ -166,12 +207,12 @@ class _Run:
             draw_result(self.out, evaluation, gallery)
         return evaluation.summary()
 
-    def _test_best(self, validation: Validation, last: Summary | None) -> Summary | None:
-        """Evaluates the checkpoint that validation chose; it often is the last one."""
+    def _test_best(self, validation: Validation, last: Summary | None, model_step: int) -> Summary | None:
+        """Evaluates the checkpoint that validation chose; it often is the run's model."""
         best = validation.best
         if best is None or self.data.test is None:
             return None
-        if best["step"] == self.adapter.state.step:
+        if best["step"] == model_step:
             assert last is not None
             return {"step": best["step"], **last}
         segmenter = Segmenter.from_checkpoint(validation.best_model, self.options.device)
@@ -212,10 +253,9 @@ def _finished(config: AdaptConfig, data: RunData, out: Path) -> Report | None:
     """The report of just this run, where it is finished; None where anything is left to do."""
     try:
         report = Report.read(out)
-        settings = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, DataError):
+        same = load_config(AdaptConfig, out / "config.yaml") == config
+    except (ConfigError, DataError):
         return None
-    same = settings == config.model_dump(mode="json")
     same = same and all(getattr(report, name) == value for name, value in _asked(config, data).items())
     return report if same and report.finished and report.last is not None else None
 
@@ -225,7 +265,7 @@ def _teacher_checkpoint(
 ) -> Path | None:
     """The model that makes the pseudo-labels, trained first where that is to be done; None when time ended before."""
     if teacher is None:
-        raise ConfigError(f"method '{config.method}' learns from a teacher ('{config.teacher}'), but none was given")
+        raise ConfigError(f"method '{config.method}' learns from a teacher ({config.teacher}), but none was given")
     if isinstance(teacher, AdaptConfig):
         report = run(teacher, data, out / "teacher", None, options)
         return out / "teacher" / MODEL if report.finished else None
@@ -250,34 +290,3 @@ def _untrained(config: AdaptConfig, data: RunData, teacher: AdaptConfig | Path |
         timing_s={},
         environment={},
     )
-
-
-def _training_times(out: Path) -> dict[str, float]:
-    """Seconds of all iterations, and how many of them went by in waiting for data."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {
-        "training": sum(line["time_s"] for line in lines),
-        "waiting_for_data": sum(line["waited_s"] for line in lines),
-    }
-
-
-@contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Keeps other processes out of the run's folder, but for those that torchrun started with this one. Raises
-    ConfigError when one is in it."""
-    if not is_first_process():
-        yield
-        return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = os.open(out, os.O_RDONLY)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: the folder cannot be made or read: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{out}: another process is working on this run; wait for it, or end it first") from None
-        yield
-    finally:
-        os.close(folder)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from clip2uda_core.adaptation.log import read_lines
 from clip2uda_core.adaptation.report import Summary
 from clip2uda_core.files import write_text
 from clip2uda_core.processes import process_rank
@@ -30,7 +31,7 @@ class Validation:
         self._path = out / "validation.jsonl"
         self._evaluate = evaluate
         self._save_model = save_model
-        self.results: list[dict[str, Any]] = _read_lines(self._path)
+        self.results: list[dict[str, Any]] = read_lines(self._path)
 
     def begin(self, step: int) -> None:
         """Takes up the run at `step`: forgets what is trained again, and makes up for a validation that a killed run
@@ -62,9 +63,3 @@ class Validation:
     @property
     def time_s(self) -> float:
         return sum(result["time_s"] for result in self.results)
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

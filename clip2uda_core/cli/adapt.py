@@ -6,29 +6,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from clip2uda_core.cli import source_options
+from clip2uda_core.cli import source_free, source_options
 from clip2uda_core.cli.console import make_console
+from clip2uda_core.cli.durations import parse_duration_s
+from clip2uda_core.cli.run_tables import print_report
 from clip2uda_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from clip2uda_core.adaptation.config import AdaptConfig
-    from clip2uda_core.adaptation.report import Report, Summary
 
 SOURCE_KINDS = "a rosbag, a KITTI folder, or synthetic:SCENARIO[:DOMAIN[:SPLIT]]"
 
 
 def adapt(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    method: Annotated[str, typer.Option(help="A method that ships in config/adapt, or a YAML file.")] = "clip2uda",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="A method that ships in config/adapt, or a YAML file; default: clip2uda, or source_free with --source "
+            "none.",
+        ),
+    ] = None,
     source: Annotated[
-        list[str] | None, typer.Option(help=f"Labelled domain: {SOURCE_KINDS}; repeat it.", metavar="SRC")
+        list[str] | None,
+        typer.Option(help=f"Labelled domain: {SOURCE_KINDS}; repeat it. Or none.", metavar="SRC"),
     ] = None,
     target: Annotated[
         list[str] | None, typer.Option(help="Domain to adapt to; its labels are not read; repeat it.", metavar="SRC")
@@ -53,7 +60,11 @@ def adapt(
         ),
     ] = None,
     checkpoint: Annotated[
-        str, typer.Option(help="The model in use, which the new one has to beat: a file, or one that ships; or none.")
+        str,
+        typer.Option(
+            help="The model in use, which the new one has to beat, and begins with where there is no source: a file, "
+            "or one that ships; or none.",
+        ),
     ] = "default",
     steps: Annotated[int | None, typer.Option(help="Iterations; default: the method's.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.", min=0)] = None,
@@ -79,7 +90,16 @@ def adapt(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     time_budget: Annotated[
-        float | None, typer.Option(help="End the training after so many minutes.", min=0, metavar="MINUTES")
+        str | None,
+        typer.Option(help="End the training after 90s, 30m, 2h, 1h30m; a plain number is minutes.", metavar="DURATION"),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="End the training when the label-free signal of the target has not risen for so many saved states, "
+            "and keep the model where it was highest; 0 lets it go on.",
+            min=0,
+        ),
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write OUT/tensorboard too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
@@ -108,7 +128,8 @@ def adapt(
     saves a state and ends.
 
     A --target is looked at first: its sensors, and whether its calibration is believable. Without a --source, simulated
-    streets seen by these sensors are the source. At the end the new model is compared with the one in use, without
+    streets seen by these sensors are the source. With --source none, --checkpoint is the model to begin with, and
+    teaches itself on the target. At the end the new model is compared with the one in use, without
     labels: verdict.json, chosen.safetensors (the new one, or the old one where it stays) and report.html.
 
     Topics, cameras, calibration, transforms and tolerance are those of --target, --val and --test. --min-motion and
@@ -122,6 +143,8 @@ def adapt(
 
         clip2uda adapt --source synthetic:sim_to_kitti:source:train --target robot.mcap --out run
 
+        clip2uda adapt --source none --checkpoint model.safetensors --target robot.mcap --time-budget 2h --out run
+
         clip2uda adapt --scenario day_to_night --out run --steps 2000
 
         clip2uda adapt --scenario day_to_night --method clip2uda_pl --teacher run --out run_pl --steps 2000
@@ -129,28 +152,38 @@ def adapt(
         clip2uda adapt --method source_only_3d --source synthetic:sim_to_kitti --test dataset/sequences/00 --out run3d
     """
     # Imported here so that the help of the command does not wait for torch.
+    from clip2uda_core.adaptation.judgement import is_judged
     from clip2uda_core.adaptation.methods import load_method
     from clip2uda_core.adaptation.run import run
     from clip2uda_core.adaptation.run_data import RunOptions
     from clip2uda_core.cli.recordings import run_data, scenario_addresses
-    from clip2uda_core.cli.unlabelled import STAND_IN_NOTE, judge_run, look, old_model, own_sensors
+    from clip2uda_core.cli.unlabelled import STAND_IN_NOTE, judge_run, look, old_model, own_sensors, print_verdict
     from clip2uda_core.data.readers import ReaderOptions, Thinning, open_sources
     from clip2uda_core.inference.segmenter import choose_device
     from clip2uda_core.processes import is_first_process
 
     if is_first_process():
         check_out(out, resume)
-    given = {"source": source, "target": target, "val": val, "test": test}
+    without_source = source_free.asks_for_none(source)
+    method = method or (source_free.METHOD if without_source else "clip2uda")
+    time_budget_s = None if time_budget is None else parse_duration_s("--time-budget", time_budget)
+    given = {"source": None if without_source else source, "target": target, "val": val, "test": test}
     addresses = scenario_addresses(scenario) if scenario is not None else {}
+    if without_source:
+        addresses.pop("source", None)
     addresses |= {kind: listed for kind, listed in given.items() if listed}
     if budget is None and choose_device(device).type == "cpu":
         budget = "cpu"
+    old = old_model(checkpoint)
+    of_model = source_free.settings_to_begin_with(method, teacher, old, out)
 
     def method_config(name: str) -> "AdaptConfig":
-        asked = {"steps": steps, "seed": seed}
-        return load_method(name, asked, clip, setting or [], None if budget == "none" else budget)
+        asked = {"steps": steps, "seed": seed, "patience": patience}
+        return load_method(name, asked, clip, setting or [], None if budget == "none" else budget, of_model)
 
     config = method_config(method)
+    if without_source:
+        source_free.check_needs_no_source(config)
     thinning = source_options.thinning_for_training(min_motion, every)
     of_target = source_options.reader_options(
         points_topic,
@@ -165,7 +198,6 @@ def adapt(
         thinning=thinning,
     )
     console = make_console(stderr=True)
-    old = old_model(checkpoint)
     survey = None
     if target and scenario is None and config.losses.use_target:
         survey = look(target, of_target, trust_calibration, console)
@@ -176,9 +208,11 @@ def adapt(
     needed = [config.train_on] if config.losses.use_source else []
     needed += ["target"] if config.losses.use_target else []
     data = run_data(addresses, needed, ReaderOptions(max_frames=max_frames, thinning=thinning), of_target)
-    makes_labels = teacher or (method_config(config.teacher) if config.teacher is not None else None)
+    makes_labels: AdaptConfig | Path | None = teacher
+    if makes_labels is None and config.losses.pseudo_label:
+        makes_labels = method_config(config.teacher) if config.teacher is not None else old
     with _progress(console) as progress, interrupt_as_request() as interrupted:
-        deadline = None if time_budget is None else time.monotonic() + 60 * time_budget
+        deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         report = run(
             config, data, out, makes_labels, RunOptions(device, tensorboard, deadline, interrupted, progress, frames)
         )
@@ -187,12 +221,14 @@ def adapt(
             raise typer.Exit(130)
         if not is_first_process():
             return
-        if survey is not None and target and report.steps > 0:
+        if report.finished and is_judged(out):
+            print_verdict(out, console)
+        elif survey is not None and target and report.steps > 0:
             every_cloud = open_sources(target, replace(of_target, thinning=Thinning()))
             judge_run(out, config, report, old, every_cloud, survey, device, console, progress)
     if not report.finished:
         console.print(f"time is over at iteration {report.steps} of {config.steps}; --resume goes on")
-    _print_report(report)
+    print_report(report)
     print(f"the run is in {out}: model.safetensors, report.json, pictures")
 
 
@@ -225,32 +261,3 @@ def interrupt_as_request() -> Iterator[Callable[[], bool]]:
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console)
-
-
-def _print_report(report: "Report") -> None:
-    console = make_console()
-    last, best = report.last, report.best
-    if last is not None and last["iou_percent"]:
-        console.print(_iou_table(f"after the last iteration ({report.steps})", last))
-    if best is not None and best["step"] != report.steps:
-        console.print(_iou_table(f"best on validation (iteration {best['step']})", best))
-    if last is not None:
-        signals = {name: value for name, value in last["label_free"].items() if isinstance(value, float)}
-        print("without labels: " + ", ".join(f"{name} {value:.3f}" for name, value in signals.items()))
-
-
-def _iou_table(title: str, summary: "Summary") -> Table:
-    iou: dict[str, Any] = summary["iou_percent"]
-    table = Table(title=f"IoU %, {title}, {summary['labelled_frames']} labelled frames")
-    table.add_column("class")
-    for name in iou:
-        table.add_column(name if name == "all" else f"{name} (seen)", justify="right")
-    for name in iou["all"]["classes"]:
-        table.add_row(name, *(_cell(iou[column]["classes"][name]) for column in iou))
-    table.add_section()
-    table.add_row("mean", *(_cell(iou[column]["mean"]) for column in iou))
-    return table
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"

@@ -1,5 +1,6 @@
 """What `clip2uda adapt` does around a run whose target is a recording: a look before, a verdict and a page after."""
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -80,6 +81,18 @@ def judge_run(
 
     command = shlex.join(["clip2uda", *sys.argv[1:]])
     _print_judgement(judge(out, config, report, old, target, survey, device, command, watch), console)
+
+
+def print_verdict(out: Path, console: Console) -> None:
+    """Says what came of a run that was judged before."""
+    from clip2uda_core.adaptation.judgement import CHOSEN, PAGE, VERDICT
+
+    if (out / VERDICT).exists():
+        verdict = json.loads((out / VERDICT).read_text(encoding="utf-8"))
+        for line in (f"judged before: {verdict['decision']}", *(f"- {reason}" for reason in verdict["reasons"])):
+            console.print(line, highlight=False, soft_wrap=True)
+    deploy = f"to deploy: {out / CHOSEN}; the report: {out / PAGE}"
+    console.print(f"{deploy} (remove it to judge again)", highlight=False, soft_wrap=True)
 
 
 def _print_judgement(judgement: "Judgement", console: Console) -> None:

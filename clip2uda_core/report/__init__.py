@@ -4,7 +4,7 @@ ReportContent(...) is what stands in it, write_report(content, path) writes it; 
 frames, predictions, logs and evaluations.
 """
 
-from clip2uda_core.report.charts import training_charts, validation_charts
+from clip2uda_core.report.charts import early_stop_charts, training_charts, validation_charts
 from clip2uda_core.report.clouds import cloud_view
 from clip2uda_core.report.content import (
     Chart,
@@ -38,6 +38,7 @@ __all__ = [
     "class_rows",
     "cloud_view",
     "deploy_commands",
+    "early_stop_charts",
     "flat_settings",
     "overlay_pair",
     "render_report",

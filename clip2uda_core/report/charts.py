@@ -61,6 +61,19 @@ def validation_charts(validation: Sequence[Mapping[str, Any]], best_step: int | 
     return tuple(charts)
 
 
+def early_stop_charts(signal: Sequence[Mapping[str, Any]], kept_step: int | None) -> tuple[Chart, ...]:
+    """A chart of the signal by which a run may stop early, `{"step", "score", "agreement", "consistency"}` at each
+    saved state; the one whose model was kept is marked. None where it was not looked at."""
+    names = {"score": "mean", "agreement": "2D and 3D agree", "consistency": "labels last"}
+    lines = {name: [(entry["step"], entry[key]) for entry in signal] for key, name in names.items()}
+    series = tuple(Series(s.name, s.x, tuple(100 * y for y in s.y)) for s in _series(lines))
+    if not series:
+        return ()
+    marked = None if kept_step is None else (float(kept_step), "kept")
+    note = "on a few frames of the target, each class counted alike"
+    return (Chart("Signal of the early stop", "iteration", "%", series, note=note, marked_x=marked),)
+
+
 def _series(pairs: Mapping[str, Iterable[tuple[float, float | None]]]) -> tuple[Series, ...]:
     """Lines with at least one value; None is a gap."""
     lines = []

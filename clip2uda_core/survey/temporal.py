@@ -58,14 +58,20 @@ class Consistency:
     def class_shares(self) -> NDArray[np.float64]:
         """(K,) of the points that either scan says are of a class, the share that both say are; NaN for a class that
         neither says. Each pair counts once for each scan."""
-        same = 2 * np.diagonal(self.counts).astype(np.float64)
-        either = (self.counts.sum(0) + self.counts.sum(1)).astype(np.float64)
-        return np.divide(same, either, out=np.full(len(same), np.nan), where=either > 0)
+        return shares_by_class(self.counts)
 
     def kappa(self) -> float | None:
         """Consistency above what labels drawn at random in the same proportions have, 1 at most (Cohen 1960); None
         where there is no pair or but one class, which is consistent whatever it is."""
         return kappa(self.counts)
+
+
+def shares_by_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(K,) from a (K, K) table of two labellings: of the points that either gives a class, the share that both do; NaN
+    for a class that neither gives. Each point counts once for each labelling."""
+    same = 2 * np.diagonal(counts).astype(np.float64)
+    either = (counts.sum(0) + counts.sum(1)).astype(np.float64)
+    return np.divide(same, either, out=np.full(len(same), np.nan), where=either > 0)
 
 
 def kappa(counts: NDArray[np.int64]) -> float | None:

@@ -38,6 +38,19 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     )  # these change no result
 
 
+def test_a_state_that_does_not_know_newer_settings_is_gone_on_with(tmp_path: Path) -> None:
+    adapter = tiny_run.adapter(tiny_run.config(), tmp_path)
+    adapter.fit(tiny_run.until(1, adapter))
+    state = load_newest_state(tmp_path / "states")
+    assert state is not None
+    for newer in ("patience", "initial"):
+        del state["identity"]["config"][newer]
+    save_state(tmp_path / "states", 1, state)
+    assert tiny_run.adapter(tiny_run.config(), tmp_path).state.step == 1
+    with pytest.raises(ConfigError, match=r"config\.patience was 0, is now 1"):
+        tiny_run.adapter(tiny_run.config("clip2uda", 10, "patience=1"), tmp_path)
+
+
 def test_a_damaged_state_falls_back_on_the_one_before(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save_state(tmp_path, step, {"step": step})

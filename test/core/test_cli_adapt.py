@@ -15,9 +15,11 @@ import typer
 from tiny_run import TINY
 from typer.testing import CliRunner, Result
 
+from clip2uda_core.adaptation.judgement import is_judged
 from clip2uda_core.adaptation.methods import load_method
 from clip2uda_core.adaptation.tensorboard import TensorBoard
 from clip2uda_core.cli.adapt import adapt, check_out, interrupt_as_request
+from clip2uda_core.cli.durations import parse_duration_s
 from clip2uda_core.errors import Clip2udaError, ConfigError
 from clip2uda_core.inference.segmenter import Segmenter
 
@@ -41,7 +43,7 @@ def test_clip_is_what_was_asked_for_then_the_methods_own_then_the_stand_in(tmp_p
 
 
 def test_a_budget_holds_where_the_method_says_nothing() -> None:
-    assert load_method("clip2uda", {}, None, [], "cpu").loader.batch_size == 2
+    assert load_method("clip2uda", {}, None, [], "cpu").loader.batch_size == 1
     assert load_method("source_only_3d", {}, None, [], "cpu").steps == 1200
     assert load_method("clip2uda", {"steps": 7}, None, [], "cpu").steps == 7
 
@@ -161,6 +163,31 @@ def test_tensorboard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     with pytest.raises(ConfigError, match="pip install"):
         TensorBoard(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1h1s", 3601), ("1.5h", 5400), ("10", 600), ("0", 0)],
+)
+def test_durations_as_people_write_them(text: str, seconds: float) -> None:
+    assert parse_duration_s("--time-budget", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "30 m", "30min", "m", "-5", "30m1h", "1h30", "nan", "inf", "1e3"])
+def test_what_is_no_duration_is_refused_before_anything_is_read(text: str, tmp_path: Path) -> None:
+    refused = _run("--out", str(tmp_path / "run"), "--scenario", "day_to_night", "--time-budget", text)
+    assert isinstance(refused.exception, ConfigError)
+    assert f"--time-budget {text}: expected a duration, as in 90s, 30m, 2h or 1h30m" in str(refused.exception)
+
+
+def test_a_run_is_judged_when_its_page_is_newer_than_its_report(tmp_path: Path) -> None:
+    assert not is_judged(tmp_path)
+    for name, at in (("report.json", 100), ("report.html", 101)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (at, at))
+    assert is_judged(tmp_path)
+    os.utime(tmp_path / "report.json", (102, 102))  # the run went on after its time was over
+    assert not is_judged(tmp_path)
 
 
 def test_two_runs_do_not_mix_in_one_folder(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from clip2uda_core.data.bag_writer import BagWriter
 from clip2uda_core.data.readers import ReaderOptions, open_source
 from clip2uda_core.inference.segmenter import Segmenter
 from clip2uda_core.labels import LabelSpace
+from clip2uda_core.models.checkpoint import load_checkpoint
+from clip2uda_core.paths import config_file
 from clip2uda_core.types import Frame
 
 FRAMES = 3
@@ -84,6 +86,44 @@ def test_a_run_leaves_a_model_a_verdict_and_a_page(adapted: Path, drive: Path) -
     page = (adapted / "report.html").read_text()
     assert "Keep the old checkpoint" in page
     assert "64 beams" in page
+
+
+def test_a_finished_run_that_is_resumed_is_not_judged_again(adapted: Path, drive: Path) -> None:
+    left = {name: (adapted / name).stat().st_mtime_ns for name in ("verdict.json", "report.html", "chosen.safetensors")}
+    said = adapt(drive, adapted, "--resume")
+    assert {name: (adapted / name).stat().st_mtime_ns for name in left} == left
+    assert "judged before: keep" in said
+    assert str(adapted / "chosen.safetensors") in said
+    assert str(adapted / "report.html") in said
+    assert "without labels: agreement_2d_3d" in said
+    (adapted / "report.html").unlink()
+    assert "keep: the old model stays" in adapt(drive, adapted, "--resume")
+    assert "64 beams" in (adapted / "report.html").read_text()
+
+
+def test_without_a_source_the_model_in_use_teaches_itself(drive: Path, tmp_path: Path) -> None:
+    """The default checkpoint, which is of points alone; a state before the first iteration, and one after it."""
+    out = tmp_path / "run"
+    options = ["--source", "none", "--patience", "3", "--steps", "2"]
+    said = adapt(drive, out, *options, "--set", "save_every=1", "--time-budget", "1h")
+    report = json.loads((out / "report.json").read_text())
+    assert (report["method"], report["source"], report["finished"]) == ("source_free", None, True)
+    assert report["teacher"].endswith("default.safetensors")
+    assert [result["step"] for result in report["signal"]] == [0, 1, 2]
+    assert all(0 < result["consistency"] < 1 for result in report["signal"]), "scans of a drive can be registered"
+    assert not (out / "frames" / "source").exists()
+    assert not (out / "source").exists(), "nothing was simulated"
+    given = load_checkpoint(config_file("default", "checkpoints", ".safetensors"))
+    made = load_checkpoint(out / "model.safetensors")
+    assert made.header.config == given.header.config
+    assert set(json.loads((out / "log.jsonl").read_text().splitlines()[0])) >= {"pseudo_label_3d"}
+
+    verdict = json.loads((out / "verdict.json").read_text())
+    chosen = (out / "chosen.safetensors").read_bytes()
+    replaced = chosen == (out / "model.safetensors").read_bytes()
+    assert replaced == (verdict["decision"] == "replace")
+    assert f"the model is that of iteration {report['model_step']}" in said
+    assert "Signal of the early stop" in (out / "report.html").read_text()
 
 
 def test_the_new_model_labels_the_recording(adapted: Path, drive: Path) -> None:
