@@ -3,11 +3,13 @@
 import signal
 import sys
 
+from clip2uda_core.threads import wait_without_spinning
 from clip2uda_ros.requirements import missing_requirements
 
 
 def main() -> None:
     """Runs `segmenter` until SIGINT or SIGTERM."""
+    wait_without_spinning()
     if problem := missing_requirements():
         sys.exit(f"segment_node: {problem}")
     # The imports take seconds, and until they are done there is nothing that would have to end in order.

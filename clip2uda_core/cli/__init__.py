@@ -19,6 +19,7 @@ from clip2uda_core.cli.segment import segment
 from clip2uda_core.cli.simulate import simulate
 from clip2uda_core.cli.train_stand_in import check_stand_in_clip, train_stand_in_clip
 from clip2uda_core.errors import Clip2udaError
+from clip2uda_core.threads import wait_without_spinning
 
 app = typer.Typer(
     name="clip2uda",
@@ -56,6 +57,7 @@ def root(
 
 def main() -> None:
     """Runs the command; bad input ends it with one message and exit status 2, Ctrl-C with 130."""
+    wait_without_spinning()
     try:
         app()
     except Clip2udaError as error:

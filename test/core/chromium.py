@@ -36,6 +36,7 @@ FLAGS = [
     "--enable-unsafe-swiftshader",
 ]
 PATIENCE_S = 120.0
+STEADY_S = 0.3
 
 WEAKEST_CONTRAST = """(except => {
   const parse = color => color.match(/[\\d.]+/g).map(Number);
@@ -236,6 +237,17 @@ class Chromium:
         self.settle()
         png = self.send("Page.captureScreenshot", format="png", **clip)["data"]
         return self._decode(png)
+
+    def steady_picture(self, selector: str) -> NDArray[np.uint8]:
+        """An element once it stays as it is: a page that was just opened may still be drawn."""
+        end, before = time.monotonic() + PATIENCE_S, self.picture(selector)
+        while True:
+            time.sleep(STEADY_S)
+            now = self.picture(selector)
+            if alike(now, before):
+                return now
+            assert time.monotonic() < end, f"{selector} never stays as it is"
+            before = now
 
     def wait_for_picture(self, selector: str, expected: NDArray[np.uint8]) -> None:
         """Looks until an element looks as expected: a busy machine may show the picture before it a little longer."""

@@ -129,7 +129,7 @@ def test_size_and_frame_follow_the_choice(page: Chromium) -> None:
 
 
 def test_mouse_turns_moves_and_zooms(page: Chromium) -> None:
-    first = page.picture(STAGE)
+    first = page.steady_picture(STAGE)
     left, top, width, height = page.place(STAGE)
     x, y = left + width / 2, top + height / 2
     page.mouse("Wheel", x, y, deltaX=0, deltaY=-200)
@@ -154,7 +154,7 @@ def test_mouse_turns_moves_and_zooms(page: Chromium) -> None:
 
 def test_keys_do_what_the_mouse_does(page: Chromium) -> None:
     page.evaluate(f"document.querySelector('{STAGE}').focus()")
-    first = page.picture(STAGE)
+    first = page.steady_picture(STAGE)
     pictures = [first]
     for key, shift in (("ArrowLeft", False), ("ArrowUp", False), ("ArrowLeft", True), ("+", False), ("t", False)):
         page.press(key, shift)
