@@ -7,9 +7,15 @@ from clip2uda_core.threads import wait_without_spinning
 from clip2uda_ros.requirements import missing_requirements
 
 
+SWITCH_INTERVAL_S = 0.00002
+"""How long a thread may keep Python's lock when another waits for it. On a CPU, the model takes the lock back thousands of
+times a cloud; with Python's own 5 ms, the thread that receives messages holds it up, and fast sensors slow the model."""
+
+
 def main() -> None:
     """Runs `segmenter` until SIGINT or SIGTERM."""
     wait_without_spinning()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     if problem := missing_requirements():
         sys.exit(f"segment_node: {problem}")
     # The imports take seconds, and until they are done there is nothing that would have to end in order.
