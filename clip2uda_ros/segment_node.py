@@ -6,10 +6,9 @@ import sys
 from clip2uda_core.threads import wait_without_spinning
 from clip2uda_ros.requirements import missing_requirements
 
-
 SWITCH_INTERVAL_S = 0.00002
-"""How long a thread may keep Python's lock when another waits for it. On a CPU, the model takes the lock back thousands of
-times a cloud; with Python's own 5 ms, the thread that receives messages holds it up, and fast sensors slow the model."""
+"""How long a thread may keep Python's lock when another waits for it. On a CPU, the model takes the lock back thousands
+of times a cloud; with Python's own 5 ms, the thread that receives messages holds it up: fast sensors slow the model."""
 
 
 def main() -> None:
