@@ -77,7 +77,10 @@ def installed(tmp_path: Path) -> Path:
     (index / "clip2uda_ros").touch()
     for name, module in {"segment_node": "segment_node", "clip2uda_play": "player", "adapt": "adapt"}.items():
         script = executables / name
-        script.write_text(f"#!{sys.executable}\nfrom clip2uda_ros.{module} import main\nmain()\n")
+        # With the guard that a script of setuptools has: processes that simulate frames import it again.
+        script.write_text(
+            f"#!{sys.executable}\nfrom clip2uda_ros.{module} import main\nif __name__ == '__main__':\n    main()\n"
+        )
         script.chmod(0o755)
     return prefix
 
