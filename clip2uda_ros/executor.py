@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor, TimeoutException
 
 from clip2uda_ros.compat import InvalidHandle
 
@@ -11,16 +11,16 @@ class NodeExecutor(MultiThreadedExecutor):
     """Callbacks of a lifecycle node destroy subscriptions and publishers while the executor waits in another thread.
 
     rclpy forgives a subscription that goes just before it is waited for, but not its event handlers (incompatible QoS
-    and the like): `spin` then fails with InvalidHandle, as if a callback had failed. Here the wait begins again,
-    without the entity. What callbacks raise still ends `spin`.
+    and the like): `spin` then fails with InvalidHandle, as if a callback had failed. Here such a wait ends as one in
+    which nothing became ready, and the next one does without the entity. What callbacks raise still ends `spin`.
     """
 
     def wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Any:
-        while True:
-            try:
-                return super().wait_for_ready_callbacks(*args, **kwargs)
-            except InvalidHandle:
-                continue
+        """The next callback, entity and node that are ready. Raises what rclpy's own does, but for InvalidHandle."""
+        try:
+            return super().wait_for_ready_callbacks(*args, **kwargs)
+        except InvalidHandle:
+            raise TimeoutException from None
 
     def finish(self) -> None:
         """Lets the callbacks that run end, then shuts down. rclpy's `shutdown` destroys what they use, then waits for

@@ -15,6 +15,7 @@ LOGGERS = ("clip2uda_core", "clip2uda_ros")
 THREADS = 4
 """One for each callback group of the node."""
 STOP_CHECK_S = 0.1
+"""The executor looks this often whether it is to stop, where no message wakes it."""
 
 
 class _RosLog(logging.Handler):

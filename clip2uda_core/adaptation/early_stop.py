@@ -9,8 +9,6 @@ the mean of that over *all* classes, with 0 for a class that is never given. A m
 drawn at random do, and one of two classes at most 2/K.
 """
 
-import json
-import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip2uda_core.adaptation.log import read_lines
+from clip2uda_core.adaptation.saved_states import SavedStates
 from clip2uda_core.data.frame_store import FrameStore
 from clip2uda_core.data.sample import Sample
-from clip2uda_core.files import write_text
 from clip2uda_core.geometry import SE3
 from clip2uda_core.geometry.registration import SurfaceMap, register
 from clip2uda_core.inference.segmenter import Segmenter
 from clip2uda_core.labels import LabelSpace
-from clip2uda_core.processes import own_share, process_rank, sum_array_over_processes
+from clip2uda_core.processes import own_share, sum_array_over_processes
 from clip2uda_core.survey.signals import ModelSignals
 from clip2uda_core.survey.temporal import match_static, shares_by_class
 
@@ -80,66 +77,35 @@ class TargetProbe:
         return self._frames[index].sample(segmenter.config.prepare)
 
 
-class EarlyStop:
+class EarlyStop(SavedStates):
     """The signal of a run, one value a saved state, in `signal.jsonl`; the model with the highest so far is kept as
     `steadiest.safetensors`.
 
-    patience: values in a row that may be no higher than the highest. is_due: whether the state of a step counts; those
-    of an interruption do not, so that a run which was interrupted ends where it would have. measure: the signal of the
-    model as it is now. save_model: writes it to a path.
+    patience: values in a row that may be no higher than the highest; 0 never ends a run. is_regular: whether the state
+    of a step counts; those of an interruption do not, so that a run which was interrupted ends where it would have.
+    measure: the signal of the model as it is now. save_model: writes it to a path.
     """
 
     def __init__(
         self,
         out: Path,
         patience: int,
-        is_due: Callable[[int], bool],
+        is_regular: Callable[[int], bool],
         measure: Callable[[], dict[str, Any]],
         save_model: Callable[[Path], None],
     ) -> None:
-        self.best_model = out / "steadiest.safetensors"
-        self._path = out / "signal.jsonl"
+        super().__init__(out / "signal.jsonl", out / "steadiest.safetensors", measure, save_model)
         self._patience = patience
-        self._is_due = is_due
-        self._measure = measure
-        self._save_model = save_model
-        self.results = read_lines(self._path)
+        self._is_regular = is_regular
 
-    def begin(self, step: int) -> None:
-        """Takes up the run at `step`: forgets what is trained again, and makes up for a state that a killed run had no
-        time to measure."""
-        self.results = [result for result in self.results if result["step"] <= step]
-        self.after_save(step)
-
-    def after_save(self, step: int) -> None:
-        """Measures the state of this step, once."""
-        if not self._is_due(step) or any(result["step"] == step for result in self.results):
-            return
-        started = time.perf_counter()
-        measured = self._measure()
-        best, now = self.best, measured["score"]
-        if now is not None and (best is None or now > best["score"]):
-            # Before the line: a run that is killed between the two measures this step again.
-            self._save_model(self.best_model)
-        self.results.append({"step": step, **measured, "time_s": time.perf_counter() - started})
-        if process_rank() == 0:
-            write_text(self._path, "".join(json.dumps(result) + "\n" for result in self.results))
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The result with the highest signal, the earliest of equal ones; None where it could never be told."""
-        told = [result for result in self.results if result["score"] is not None]
-        return max(told, key=lambda result: result["score"], default=None)
+    def is_due(self, step: int) -> bool:
+        return self._is_regular(step)
 
     @property
     def is_over(self) -> bool:
         """Whether patience is at its end. A signal that could never be told ends nothing."""
         best = self.best
-        return best is not None and sum(result["step"] > best["step"] for result in self.results) >= self._patience
-
-    @property
-    def time_s(self) -> float:
-        return sum(result["time_s"] for result in self.results)
+        return best is not None and 0 < self._patience <= sum(result["step"] > best["step"] for result in self.results)
 
 
 def places(frames: int) -> list[tuple[int, ...]]:

@@ -157,12 +157,9 @@ class _Run:
                     each(step)
 
         def should_stop() -> bool:
-            return self.options.should_stop() or self._is_over(early_stop)
+            return self.options.should_stop() or early_stop.is_over
 
-        return self.adapter.fit(should_stop, follow) or self._is_over(early_stop)
-
-    def _is_over(self, early_stop: EarlyStop) -> bool:
-        return self.config.patience > 0 and early_stop.is_over
+        return self.adapter.fit(should_stop, follow) or early_stop.is_over
 
     def _is_measured(self, step: int) -> bool:
         """Whether the signal of the early stop is due: at each regular state, and where a run begins with a model, of
@@ -176,7 +173,7 @@ class _Run:
         adapter, best, path = self.adapter, early_stop.best, self.out / MODEL
         if early_stop.results and best is None:
             logger.warning("patience: nothing could be measured on the target, so the run did not end early")
-        if not self.config.patience or best is None or best["step"] == adapter.state.step:
+        if best is None or best["step"] == adapter.state.step:
             adapter.save_model(path)
             return adapter.segmenter(), adapter.state.step
         if process_rank() == 0:

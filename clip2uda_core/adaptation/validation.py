@@ -1,15 +1,11 @@
 """Validation on the way: what each saved state is worth on labelled frames, and which was the best so far."""
 
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clip2uda_core.adaptation.log import read_lines
 from clip2uda_core.adaptation.report import Summary
-from clip2uda_core.files import write_text
-from clip2uda_core.processes import process_rank
+from clip2uda_core.adaptation.saved_states import SavedStates
 
 
 def score(summary: Summary) -> float | None:
@@ -19,7 +15,7 @@ def score(summary: Summary) -> float | None:
     return next((mean for mean in means if mean is not None), None)
 
 
-class Validation:
+class Validation(SavedStates):
     """The validations of a run, one a saved state, in `validation.jsonl`; the checkpoint of the best one is kept as
     `best.safetensors`.
 
@@ -27,39 +23,8 @@ class Validation:
     """
 
     def __init__(self, out: Path, evaluate: Callable[[], Summary], save_model: Callable[[Path], None]) -> None:
-        self.best_model = out / "best.safetensors"
-        self._path = out / "validation.jsonl"
-        self._evaluate = evaluate
-        self._save_model = save_model
-        self.results: list[dict[str, Any]] = read_lines(self._path)
+        def measure() -> dict[str, Any]:
+            summary = evaluate()
+            return {"score": score(summary), "val": summary}
 
-    def begin(self, step: int) -> None:
-        """Takes up the run at `step`: forgets what is trained again, and makes up for a validation that a killed run
-        had no time for."""
-        self.results = [result for result in self.results if result["step"] <= step]
-        if step > 0:
-            self.after_save(step)
-
-    def after_save(self, step: int) -> None:
-        """Validates the state of this step, once."""
-        if any(result["step"] == step for result in self.results):
-            return
-        started = time.perf_counter()
-        summary = self._evaluate()
-        best, now = self.best, score(summary)
-        if now is not None and (best is None or now > best["score"]):
-            # Before the line: a run that is killed between the two validates this step again.
-            self._save_model(self.best_model)
-        self.results.append({"step": step, "score": now, "val": summary, "time_s": time.perf_counter() - started})
-        if process_rank() == 0:
-            write_text(self._path, "".join(json.dumps(result) + "\n" for result in self.results))
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The result with the highest score, the earliest of equal ones; None where nothing was scored."""
-        scored = [result for result in self.results if result["score"] is not None]
-        return max(scored, key=lambda result: result["score"], default=None)
-
-    @property
-    def time_s(self) -> float:
-        return sum(result["time_s"] for result in self.results)
+        super().__init__(out / "validation.jsonl", out / "best.safetensors", measure, save_model)

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 def print_report(report: "Report") -> None:
     console = make_console()
     last, best = report.last, report.best
+    model_step = report.steps if report.model_step is None else report.model_step
     if report.stopped_early:
         print(f"stopped early at iteration {report.steps}: the signal from the target had not risen for a while")
     if report.signal:
         print(f"the model is that of iteration {report.model_step}, whose signal was the highest")
     if last is not None and last["iou_percent"]:
-        after = "after the last iteration" if report.model_step in (None, report.steps) else "after iteration"
-        console.print(_iou_table(f"{after} ({report.model_step or report.steps})", last))
-    if best is not None and best["step"] != report.model_step:
+        after = "after the last iteration" if model_step == report.steps else "after iteration"
+        console.print(_iou_table(f"{after} ({model_step})", last))
+    if best is not None and best["step"] != model_step:
         console.print(_iou_table(f"best on validation (iteration {best['step']})", best))
     if last is not None:
         signals = {name: value for name, value in last["label_free"].items() if isinstance(value, float)}
