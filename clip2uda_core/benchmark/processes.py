@@ -83,7 +83,7 @@ class Processes:
     def _start(self, run: PlannedRun) -> _Running:
         run.folder.parent.mkdir(parents=True, exist_ok=True)
         threads = str(max(1, (os.cpu_count() or 1) // self._jobs))
-        environment = os.environ | {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
+        environment = os.environ | {"OMP_NUM_THREADS": threads}
         with _output(run).open("wb") as output:
             # In a session of its own: Ctrl-C comes from us alone, once.
             process = subprocess.Popen(

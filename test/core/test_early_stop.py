@@ -16,6 +16,7 @@ from clip2uda_core.adaptation.early_stop import EarlyStop, TargetProbe, balanced
 from clip2uda_core.adaptation.report import Report
 from clip2uda_core.adaptation.run import run
 from clip2uda_core.adaptation.run_data import Recording, RunData, RunOptions
+from clip2uda_core.cli.run_tables import print_report
 from clip2uda_core.data.frame_store import FrameStore
 from clip2uda_core.data.prepare import PrepareConfig
 from clip2uda_core.data.sample import Sample
@@ -253,6 +254,15 @@ def test_interrupted_anywhere_it_ends_where_it_would_have(tmp_path: Path, early:
     assert (tmp_path / "model.safetensors").read_bytes() == (early / "model.safetensors").read_bytes()
     with pytest.raises(ConfigError, match=r"config\.save_every was 2, is now 3"):
         run(_config(2, "save_every=3"), _data(), tmp_path)
+
+
+def test_a_model_that_only_got_worse_is_printed_as_that_of_iteration_0(
+    early: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    iou = {"fused": {"mean": 50.0, "classes": {"road": 50.0}}, "all": {"mean": 40.0, "classes": {"road": 40.0}}}
+    last = {"iou_percent": iou, "labelled_frames": 3, "label_free": {}}
+    print_report(replace(Report.read(early), model_step=0, last=last))
+    assert "after iteration (0)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_patience_needs_a_target() -> None:
