@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module may import from its own layer and from those before it. `cli` starts the ROS demo, so both are last.
 LAYERS = [
-    {"errors", "files", "processes", "paths", "config", "labels"},
+    {"errors", "files", "processes", "paths", "config", "labels", "threads"},
     {"geometry"},
     {"types"},
     {"losses", "models"},
