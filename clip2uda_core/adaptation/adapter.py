@@ -23,7 +23,7 @@ from clip2uda_core.adaptation.distributed import asked_by_any, check_same_images
 from clip2uda_core.adaptation.domains import DomainReader, Frames
 from clip2uda_core.adaptation.early_stop import TargetProbe
 from clip2uda_core.adaptation.feature_cache import FeatureCache
-from clip2uda_core.adaptation.initial_weights import start_from
+from clip2uda_core.adaptation.initial_weights import check_same_model, start_from
 from clip2uda_core.adaptation.log import RunLog
 from clip2uda_core.adaptation.rng import generators_untouched, seed_generators
 from clip2uda_core.adaptation.statistics import estimate_statistics
@@ -56,7 +56,7 @@ class Adapter:
 
         adapter = Adapter(config, out)
         adapter.setup(source, target)     # read the frames, once; with a teacher, its pseudo-labels too
-        adapter.build()                   # CLIP, network, optimizers; go on from a saved state
+        adapter.build()                   # CLIP, network, optimizers; begin with a model, or go on from a saved state
         finished = adapter.fit()
         adapter.save_model(out / "model.safetensors")
 
@@ -70,6 +70,7 @@ class Adapter:
         self.labels = LabelSpace.load(config.labels)
         self._fabric = launch_fabric(device, config.precision)
         self._progress = progress if progress is not None and process_rank() == 0 else Progress(disable=True)
+        self._begun_with = ""
 
     @property
     def device(self) -> torch.device:
@@ -86,13 +87,13 @@ class Adapter:
             self.out.mkdir(parents=True, exist_ok=True)
         reader = DomainReader(self.config, self.labels, self.out / "frames", self._progress)
         self._domains = reader.read(source, target, teacher)
-        self._teacher = teacher if self.config.initial == "teacher" else None
 
-    def build(self) -> None:
+    def build(self, given: Checkpoint | None = None) -> None:
         """Makes the frozen CLIP, the network and its optimizers; then takes over the newest state of `out`, where there
-        is one, or else the teacher's weights, where the run begins with these.
+        is one, or else the weights of the given model, where the run begins with these.
 
-        Raises ConfigError when that state is of a run with other settings or data, or the teacher is not there.
+        Raises ConfigError when that state is of a run with other settings or data, or the model is not there or does
+        not fit.
         """
         config = self.config
         self._clip = FrozenClip.load(config.model.clip, text=True).to(self.device) if config.model.uses_clip else None
@@ -116,14 +117,28 @@ class Adapter:
             self.state.load_state_dict(saved)
             if process_rank() > 0:  # the generators that were saved are those of process 0
                 seed_generators(config.seed + process_rank() + self.state.step)
-        elif config.initial == "teacher":
-            if self._teacher is None:
-                raise ConfigError(f"method '{config.method}' begins with a teacher's weights, but none was given")
-            start_from(self._teacher, self.network, self._clip, self.labels.prompts)
-        self._teacher = None  # its weights are not needed any more
+            self._begun_with = saved.get("begun_with", "")
+        elif config.initial == "given":
+            self._begin_with(given)
         if process_rank() == 0:
             save_config(config, self.out / "config.yaml")
         wait_for_all()
+
+    def _begin_with(self, given: Checkpoint | None) -> None:
+        config = self.config
+        if given is None:
+            raise ConfigError(f"method '{config.method}' begins with the weights of a model, but none was given")
+        if not config.losses.use_source:
+            check_same_model(given, config.model)
+        branches = start_from(given, self.network, config.model, self._clip, self.labels)
+        if branches:
+            self._begun_with = f"begun with {branches} of ({given.header.training})"
+        else:
+            logger.warning(
+                "training begins at random: neither branch of the model that was given (%s) has the settings of this "
+                "run's",
+                given.header.training,
+            )
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on: settings that change the result, the data, and CLIP."""
@@ -172,11 +187,14 @@ class Adapter:
     def _save(self, after_save: Callable[[int], object]) -> int:
         """Saves a state, then does what is to follow. Returns its step."""
         if process_rank() == 0:
-            save_state(self.out / "states", self.state.step, self.state.state_dict() | {"identity": self._identity()})
+            save_state(self.out / "states", self.state.step, self._saved())
         wait_for_all()
         with generators_untouched():
             after_save(self.state.step)
         return self.state.step
+
+    def _saved(self) -> dict[str, Any]:
+        return self.state.state_dict() | {"identity": self._identity(), "begun_with": self._begun_with}
 
     def _iterate(self, batches: dict[Domain, TrainingBatch]) -> dict[str, float]:
         """One iteration of the method; returns its weighted losses by name."""
@@ -265,6 +283,7 @@ class Adapter:
             batch_size = config.loader.batch_size
             estimate_statistics(network, self._domains.target, config.model.prepare, batch_size, self.device)
         training = f"{config.method}, {self.state.step} steps, seed {config.seed}: {self._domains.description()}"
+        training += f", {self._begun_with}" if self._begun_with else ""
         return Segmenter(network, self._clip, self.labels, config.model, training, str(self.device))
 
     def measure_target(self) -> dict[str, Any]:

@@ -68,9 +68,10 @@ class AdaptConfig(Config):
     """All settings of a run.
 
     train_on: the domain whose labels are learned from. `target` is the oracle; its "source" is the labelled target.
-    teacher: the method of the run whose model makes the pseudo-labels of the target, in a second run.
-    initial: the weights before the first iteration: `random`, by the seed, or those of the `teacher`, whose settings of
-        the model are then this run's. Without a method in `teacher`, the teacher is a model that is given.
+    teacher: the method of the run whose model makes the pseudo-labels of the target, in a second run; or `given`, the
+        model that the run is given.
+    initial: the weights before the first iteration: `random`, by the seed, or, in each branch that fits, those of the
+        model that is `given`. A run without a source needs them all.
     schedule: `alternate` takes step (a), then step (b), each with its own backward pass; `joint` is one backward pass
         of the sum of all losses, an ablation.
     target_statistics: the model that is saved, or makes pseudo-labels, has batch-norm statistics of the target's frames
@@ -85,7 +86,7 @@ class AdaptConfig(Config):
     labels: str = "street8"
     train_on: Literal["source", "target"] = "source"
     teacher: str | None = None
-    initial: Literal["random", "teacher"] = "random"
+    initial: Literal["random", "given"] = "random"
     schedule: Literal["alternate", "joint"] = "alternate"
     steps: PositiveInt = 10_000
     seed: int = Field(0, ge=0)
@@ -105,9 +106,10 @@ class AdaptConfig(Config):
         losses = self.losses
         if not (losses.use_source or losses.use_target):
             raise ValueError("all weights in losses are 0: there is nothing to learn from")
-        has_teacher = self.teacher is not None or self.initial == "teacher"
-        if has_teacher != (losses.pseudo_label > 0):
-            raise ValueError("teacher (or initial: teacher) and losses.pseudo_label belong together: both, or neither")
+        if (self.teacher is not None) != (losses.pseudo_label > 0):
+            raise ValueError("teacher and losses.pseudo_label belong together: both, or neither")
+        if not losses.use_source and self.initial == "random":
+            raise ValueError("without a loss on the source nobody teaches the classes: initial must be 'given'")
         if self.train_on == "target" and losses.use_target:
             raise ValueError(
                 "with train_on: target, losses.cross_modal_target, prompt_target and pseudo_label must be 0"

@@ -13,7 +13,6 @@ from rich.progress import Progress
 from torch import Tensor
 
 from clip2uda_core.adaptation.config import AdaptConfig
-from clip2uda_core.adaptation.initial_weights import check_same_model
 from clip2uda_core.adaptation.pseudo_labels import PseudoLabels, check_teacher, teacher_identity
 from clip2uda_core.data.frame_store import Domain, FrameStore, settings_of_frames
 from clip2uda_core.errors import ConfigError, DataError
@@ -90,8 +89,6 @@ class DomainReader:
             raise ConfigError(f"method '{config.method}' adapts to a target domain, but none was given")
         if teacher is not None and losses.pseudo_label:
             check_teacher(teacher, self._labels, config.model)
-            if config.initial == "teacher":
-                check_same_model(teacher, config.model)
         of_source = self._frames(source, "source") if source is not None and losses.use_source else None
         of_target = self._frames(target, "target") if target is not None and losses.use_target else None
         if of_source is not None:
@@ -141,7 +138,7 @@ class DomainReader:
         if teacher is None:
             raise ConfigError(
                 f"method '{self._config.method}' learns from pseudo-labels: give the model of a run of "
-                f"'{self._config.teacher or 'any method'}' as the teacher"
+                f"'{'any method' if self._config.teacher == 'given' else self._config.teacher}' as the teacher"
             )
         wait_for_all()  # nobody makes the folder before all have looked
         made = PseudoLabels.make(teacher, target, folder, self._progress)

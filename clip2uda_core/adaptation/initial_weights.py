@@ -1,47 +1,106 @@
-"""Beginning where another model ended: adaptation without a source has nobody to learn the classes from anew."""
+"""Beginning where another model ended: few iterations go further from one that knows the classes already, and without a
+source nobody else teaches them."""
 
+import logging
 from typing import Any
 
 import torch
 
+from clip2uda_core.config import parse_config
 from clip2uda_core.errors import ConfigError
-from clip2uda_core.inference.segmenter import ModelConfig, Segmenter
+from clip2uda_core.inference.segmenter import ModelConfig
+from clip2uda_core.labels import LabelSpace
+from clip2uda_core.models.checkpoint import Checkpoint
 from clip2uda_core.models.clip import FrozenClip
 from clip2uda_core.models.network import Clip2udaNetwork
 
+logger = logging.getLogger(__name__)
 
-def check_same_model(teacher: Segmenter, model: ModelConfig) -> None:
-    """Raises ConfigError when weights of the teacher would mean something else in a run's model. The name of CLIP's
-    weights may differ: that they are the same is checked where the teacher is loaded."""
-    before, now = _without_weights(teacher.config), _without_weights(model)
+_OF_POINTS = ("sparse_unet", "heads_3d")
+_OF_IMAGES = ("prompts", "adapter", "decoder", "unet2d", "heads_2d", "text_target")
+
+
+def check_same_model(given: Checkpoint, model: ModelConfig) -> None:
+    """Raises ConfigError when a model's weights would mean something else in a run's network. The name of CLIP's
+    weights may differ: `start_from` compares the weights themselves."""
+    before, now = _without_weights(_config(given)), _without_weights(model)
     different = [name for name in before if before[name] != now[name]]
     if different:
         listed = "; ".join(f"model.{name}: {before[name]}, not {now[name]}" for name in different)
         raise ConfigError(
-            f"a run that begins with a model's weights has this model's settings: {listed}; leave --set model.*, and "
-            f"--clip with another model, out"
+            f"a run without a source has the settings of the model that it begins with: {listed}; leave --set model.*, "
+            f"and --clip with another model, out"
         )
 
 
 def start_from(
-    teacher: Segmenter, network: Clip2udaNetwork, clip: FrozenClip | None, class_prompts: tuple[str, ...]
-) -> None:
-    """Gives a network, which is of the same settings, the teacher's weights and running statistics.
+    given: Checkpoint, network: Clip2udaNetwork, model: ModelConfig, clip: FrozenClip | None, labels: LabelSpace
+) -> str:
+    """Gives each branch of a network the given model's weights and running statistics, where it is of the same
+    settings; the other branch stays as it is. Returns which begin so, in words; empty for none.
 
-    A model that saw the source alone labels with the source's prompt, and its target's prompt is still as random as it
-    began. The network's target then gets the source's, so that it labels as the teacher does.
+    Mimic heads begin as the main heads beside them: a model that was trained on a source alone has never trained its
+    own, and a 3D label is the best guess at the 2D label of the same point. Such a model labels with the source's
+    prompt, and its target's prompt is still as random as it began: the network's target then gets the source's.
+
+    Raises ConfigError when the model labels other classes.
     """
-    network.load_state_dict(teacher.network.state_dict())
-    if clip is None or network.prompts.target is None:
+    if given.labels.names != labels.names:
+        raise ConfigError(
+            f"the model to begin with labels the classes {list(given.labels.names)}; expected those of "
+            f"'{labels.name}', {list(labels.names)}: give another one, or none, with --checkpoint"
+        )
+    before = _config(given)
+    same_clip = clip is None or clip.weight_hash == given.header.clip_hash
+    branches: dict[str, tuple[str, ...]] = {}
+    if _settings_of_points(before) == _settings_of_points(model):
+        branches["3D"] = _OF_POINTS
+    if model.uses_images and same_clip and _settings_of_images(before) == _settings_of_images(model):
+        branches["2D"] = _OF_IMAGES
+    parts = tuple(part for of_branch in branches.values() for part in of_branch)
+    state = {name: value for name, value in given.state.items() if name.split(".")[0] in parts}
+    network.load_state_dict(network.state_dict() | state)
+    for heads in (getattr(network, part) for part in parts if part.startswith("heads_")):
+        heads.mimic.load_state_dict(heads.main.state_dict())
+    if "2D" in branches and clip is not None:
+        _begin_target_prompt(network, clip, labels.prompts)
+    return " and ".join(branches)
+
+
+@torch.no_grad()
+def _begin_target_prompt(network: Clip2udaNetwork, clip: FrozenClip, class_prompts: tuple[str, ...]) -> None:
+    if network.prompts.target is None:
         return
     assert clip.text is not None
-    with torch.no_grad():
-        of_source, of_target = (network.prompts(clip.text, class_prompts, d) for d in ("source", "target"))
-        if (of_source - network.text_target).norm() < (of_target - network.text_target).norm():
-            network.prompts.target.copy_(network.prompts.source)
+    of_source, of_target = (network.prompts(clip.text, class_prompts, d) for d in ("source", "target"))
+    if (of_source - network.text_target).norm() < (of_target - network.text_target).norm():
+        network.prompts.target.copy_(network.prompts.source)
+
+
+def _config(given: Checkpoint) -> ModelConfig:
+    return parse_config(ModelConfig, given.header.config, "the model to begin with")
 
 
 def _without_weights(model: ModelConfig) -> dict[str, Any]:
     settings = model.model_dump(mode="json")
     del settings["clip"]["weights"]
     return settings
+
+
+def _settings_of_points(model: ModelConfig) -> dict[str, Any]:
+    """All that the tensors of the 3D branch depend on, and what they mean."""
+    prepare = model.prepare.model_dump(exclude={"image_max_width_px"})
+    return {"prepare": prepare, "sparse_unet": model.network.sparse_unet}
+
+
+def _settings_of_images(model: ModelConfig) -> dict[str, Any]:
+    """The same of the 2D branch; {} where a model has none."""
+    if not model.uses_images:
+        return {}
+    settings = _without_weights(model)
+    of_network = settings["network"]
+    of_image = {"image_max_width_px": settings["prepare"]["image_max_width_px"]}
+    if not model.uses_clip:
+        return of_image | {"unet2d": of_network["unet2d"]}
+    kept = ("prompts", "adapter", "decoder")
+    return of_image | {"clip": settings["clip"]} | {name: of_network[name] for name in kept}

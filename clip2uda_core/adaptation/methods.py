@@ -15,15 +15,16 @@ STAND_IN = {"model": "sim-clip", "weights": "sim-clip"}
 """The CLIP of a run that names none: it ships, so no download is needed."""
 
 
-def begins_with_a_model(method: str) -> bool:
-    """Whether a method begins with the weights of a model that is given. Raises ConfigError for an unknown one."""
+def is_source_free(method: str) -> bool:
+    """Whether a method learns from the model that is given, in place of a source. Raises ConfigError for an unknown
+    one."""
     values = read_yaml(config_file(method, "adapt"))
-    return isinstance(values, dict) and values.get("initial") == "teacher" and values.get("teacher") is None
+    return isinstance(values, dict) and values.get("teacher") == "given"
 
 
 def settings_of_model(model: Checkpoint) -> dict[str, Any]:
-    """What a method that begins with a model takes from it: its own settings and, where it looks at no image, no losses
-    between 2D and 3D."""
+    """What a method without a source takes from the model that is given: its own settings and, where it looks at no
+    image, no losses between 2D and 3D."""
     config = model.header.config
     points_alone = config.get("branches") == "3d"
     return {"model": config} | ({"losses": {"cross_modal_target": 0.0}} if points_alone else {})

@@ -30,6 +30,7 @@ from clip2uda_core.evaluation.gallery import Gallery
 from clip2uda_core.files import writing
 from clip2uda_core.inference.segmenter import Segmenter
 from clip2uda_core.labels import LabelSpace
+from clip2uda_core.models.checkpoint import Checkpoint, load_checkpoint
 from clip2uda_core.processes import process_count, process_rank, wait_for_all
 from clip2uda_core.types import Frame, Prediction
 
@@ -47,11 +48,13 @@ def run(
     out: Path,
     teacher: AdaptConfig | Path | None = None,
     options: RunOptions | None = None,
+    given: Path | None = None,
 ) -> Report:
     """Does what is left to do of a run in the folder `out`, and returns its report, which is also in report.json.
 
     teacher: for a method that learns from pseudo-labels, the method of the run that makes them, in `out/teacher`, or
-        the checkpoint or folder of a run that is finished.
+        the checkpoint or folder of a run that is finished. given: the checkpoint that training begins with, and the
+        teacher of a method without a source.
 
     A run ends with `finished` False when it is interrupted or its time is over; the same call goes on with it. Time
     that is over still gives an evaluation, an interruption none. Raises ConfigError when `out` holds a run with
@@ -65,14 +68,15 @@ def run(
             return report
         labels_maker = None
         if config.losses.pseudo_label:
-            checkpoint = _teacher_checkpoint(config, data, out, teacher, options)
+            checkpoint = _teacher_checkpoint(config, data, out, teacher, options, given)
             if checkpoint is None:
                 return _untrained(config, data, teacher, options)
             labels, own_clip = LabelSpace.load(config.labels), config.model.clip.weights
-            clip_weights = own_clip if config.initial == "teacher" else None
+            clip_weights = own_clip if config.teacher == "given" else None
             labels_maker = Segmenter.from_checkpoint(checkpoint, options.device, clip_weights, labels)
             teacher = checkpoint
-        return _Run(config, data, out, options).complete(labels_maker, teacher)
+        begin_with = load_checkpoint(given) if given is not None and config.initial == "given" else None
+        return _Run(config, data, out, options).complete(labels_maker, teacher, begin_with)
 
 
 class _Run:
@@ -83,11 +87,13 @@ class _Run:
         self.adapter = Adapter(config, out, options.device, options.progress)
         self.labels = self.adapter.labels
 
-    def complete(self, labels_maker: Segmenter | None, teacher: AdaptConfig | Path | None) -> Report:
+    def complete(
+        self, labels_maker: Segmenter | None, teacher: AdaptConfig | Path | None, given: Checkpoint | None
+    ) -> Report:
         adapter, out = self.adapter, self.out
         source, target = self._domains()
         adapter.setup(source, target, labels_maker)
-        adapter.build()
+        adapter.build(given)
         validation = Validation(out, self._validate, adapter.save_model)
         early_stop = EarlyStop(out, self.config.patience, self._is_measured, adapter.measure_target, adapter.save_model)
         finished = self._fit(validation, early_stop)
@@ -165,7 +171,7 @@ class _Run:
         """Whether the signal of the early stop is due: at each regular state, and where a run begins with a model, of
         this one too. States of an interruption do not count."""
         regular = step % self.config.save_every == 0 or step == self.config.steps
-        return regular and (step > 0 or self.config.initial == "teacher")
+        return regular and (step > 0 or self.config.initial == "given")
 
     def _save_model(self, early_stop: EarlyStop) -> tuple[Segmenter, int]:
         """Saves the run's model: that of the last iteration, or the one with the highest signal. Returns it, and the
@@ -258,13 +264,20 @@ def _finished(config: AdaptConfig, data: RunData, out: Path) -> Report | None:
 
 
 def _teacher_checkpoint(
-    config: AdaptConfig, data: RunData, out: Path, teacher: AdaptConfig | Path | None, options: RunOptions
+    config: AdaptConfig,
+    data: RunData,
+    out: Path,
+    teacher: AdaptConfig | Path | None,
+    options: RunOptions,
+    given: Path | None,
 ) -> Path | None:
     """The model that makes the pseudo-labels, trained first where that is to be done; None when time ended before."""
+    if config.teacher == "given":
+        teacher = given
     if teacher is None:
         raise ConfigError(f"method '{config.method}' learns from a teacher ({config.teacher}), but none was given")
     if isinstance(teacher, AdaptConfig):
-        report = run(teacher, data, out / "teacher", None, options)
+        report = run(teacher, data, out / "teacher", None, options, given)
         return out / "teacher" / MODEL if report.finished else None
     if not teacher.is_dir():
         return teacher

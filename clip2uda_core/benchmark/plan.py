@@ -1,5 +1,7 @@
 """What a benchmark consists of: its runs, each the method's own settings with those of the benchmark over them."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +18,27 @@ from clip2uda_core.files import write_text
 from clip2uda_core.paths import config_file
 
 METHODS = ("source_only", "xmuda", "xmuda_pl", "clip2uda", "clip2uda_pl", "oracle")
+SOURCE_STAGE = "source_stage"
 
 
 @dataclass(frozen=True)
 class PlannedRun:
     """One run: a method's settings, in a YAML file of their own, with one seed, in one folder.
 
-    teacher: the run whose model makes its pseudo-labels; it comes first.
+    begins_with: the run whose model it begins with. teacher: the run whose model makes its pseudo-labels.
     """
 
     config: AdaptConfig
     settings: Path
     seed: int
     folder: Path
+    begins_with: "PlannedRun | None" = None
     teacher: "PlannedRun | None" = None
+
+    @property
+    def needs(self) -> list["PlannedRun"]:
+        """The runs that come first."""
+        return [run for run in (self.begins_with, self.teacher) if run is not None]
 
     @property
     def name(self) -> str:
@@ -46,9 +55,10 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a benchmark, teachers before those who learn from them.
+    """All runs of a benchmark, each after those that it needs.
 
-    methods: as asked for, in the table's order; runs of teachers that were not asked for are among `runs` too.
+    methods: as asked for, in the table's order. Among `runs` are also teachers that were not asked for, and the source
+    stages: trained on the labelled source alone, one for each seed and each network that the methods train.
     """
 
     scenario: str
@@ -61,39 +71,61 @@ class Plan:
         return [run for run in self.runs if run.config.method == method]
 
 
-def make_plan(
-    scenario: str, methods: Sequence[str], seeds: int, steps: int | None, settings: Path, features: Path, folder: Path
-) -> Plan:
+def read_settings(path: Path, steps: int | None, source_steps: int | None, features: Path) -> dict[str, Any]:
+    """The settings that all runs of a benchmark share: those of a method's YAML and, below `source_stage`, the ones of
+    the source stage that differ; without it, runs begin at random.
+
+    features: where all runs keep what CLIP says of their images. source_steps: 0 is for no source stage.
+    """
+    values = merged({"cache": {"folder": str(features)}}, read_yaml(path) or {})
+    if steps is not None:
+        values["steps"] = steps
+    if source_steps is not None:
+        values["source_stage"] = merged(values.get("source_stage") or {}, {"steps": source_steps})
+    if source_steps == 0:
+        del values["source_stage"]
+    return values
+
+
+def make_plan(scenario: str, methods: Sequence[str], seeds: int, settings: Mapping[str, Any], folder: Path) -> Plan:
     """Writes each method's settings into `folder` and plans its runs there.
 
-    settings: the YAML of the benchmark's own. features: where all runs keep what CLIP says of their images. Raises
-    ConfigError for a method or setting that there is not, and for runs that were begun in this folder with others.
+    settings: see `read_settings`. Raises ConfigError for a method or setting that there is not, and for runs that were
+    begun in this folder with others.
     """
-    common = read_yaml(settings) or {}
-    if steps is not None:
-        common["steps"] = steps
-    common = merged({"cache": {"folder": str(features)}}, common)
+    common = {**settings, "initial": "given" if "source_stage" in settings else "random"}
+    source_stage = common.pop("source_stage", None)
     runs: dict[tuple[str, int], PlannedRun] = {}
 
-    def add(method: str, seed: int) -> PlannedRun:
-        config, path = _write_settings(method, common, folder)
+    def add(values: dict[str, Any], seed: int, origin: str) -> PlannedRun:
+        config = parse_config(AdaptConfig, values, f"{origin} with the settings of the benchmark")
         if (config.method, seed) not in runs:
-            teacher = add(config.teacher, seed) if config.teacher is not None else None
-            run = PlannedRun(config, path, seed, folder / config.method / f"seed{seed}", teacher)
+            begins_with = None
+            if config.initial == "given":
+                begins_with = add(_of_source_stage(values, source_stage), seed, "source_stage")
+            teacher = add_method(config.teacher, seed) if config.teacher is not None else None
+            path = folder / config.method / "method.yaml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, yaml.safe_dump(values, sort_keys=False))
+            run = PlannedRun(config, path, seed, folder / config.method / f"seed{seed}", begins_with, teacher)
             _check_begun(run)
             runs[config.method, seed] = run
         return runs[config.method, seed]
 
+    def add_method(method: str, seed: int) -> PlannedRun:
+        origin = config_file(method, "adapt")
+        return add(merged(read_yaml(origin) or {}, common), seed, str(origin))
+
     # Seed by seed: an unfinished benchmark already compares all methods.
     for seed in range(seeds):
-        names = [add(method, seed).config.method for method in methods]
+        names = [add_method(method, seed).config.method for method in methods]
     if len(set(names)) < len(names):
         raise ConfigError(f"methods must have names of their own, got {', '.join(names)}; change `method:` in the YAML")
-    all_steps = {run.config.steps for run in runs.values()}
+    all_steps = {run.config.steps for run in runs.values() if not is_source_stage(run)}
     if len(all_steps) > 1:
         raise ConfigError(
-            f"{settings}: methods of a benchmark share one number of steps, got {sorted(all_steps)}; set steps there, "
-            f"or give --steps"
+            f"methods of a benchmark share one number of steps, got {sorted(all_steps)}; give --steps, or set steps in "
+            f"the YAML of --settings"
         )
     return Plan(scenario, all_steps.pop(), tuple(names), seeds, tuple(runs.values()))
 
@@ -111,14 +143,25 @@ def check_data(folder: Path, data: Mapping[str, str | int | None]) -> None:
     write_text(path, yaml.safe_dump(dict(data)))
 
 
-def _write_settings(method: str, common: dict[str, Any], folder: Path) -> tuple[AdaptConfig, Path]:
-    origin = config_file(method, "adapt")
-    values = merged(read_yaml(origin) or {}, common)
-    config = parse_config(AdaptConfig, values, f"{origin} with the settings of the benchmark")
-    path = folder / config.method / "method.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, yaml.safe_dump(values, sort_keys=False))
-    return config, path
+def is_source_stage(run: PlannedRun) -> bool:
+    return run.config.method.startswith(SOURCE_STAGE)
+
+
+def _of_source_stage(values: dict[str, Any], source_stage: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the training on the source alone that a method begins with. Methods which train the same network
+    there have the same one."""
+    source_alone = {
+        "initial": "random",
+        "train_on": "source",
+        "schedule": "alternate",
+        "teacher": None,
+        "target_statistics": False,
+        "losses": {"cross_modal_source": 0.0, "cross_modal_target": 0.0, "prompt_target": 0.0, "pseudo_label": 0.0},
+    }
+    values = merged(merged(values, source_alone), source_stage) | {"method": SOURCE_STAGE}
+    settings = parse_config(AdaptConfig, values, "source_stage of the benchmark")
+    digest = hashlib.blake2b(json.dumps(_of_interest(settings), sort_keys=True).encode(), digest_size=3).hexdigest()
+    return values | {"method": f"{SOURCE_STAGE}_{settings.model.image_network}_{digest}"}
 
 
 def _check_begun(run: PlannedRun) -> None:

@@ -45,14 +45,14 @@ class Processes:
         """What went wrong, by the name of the run."""
 
     def work_off(self, runs: Sequence[PlannedRun]) -> None:
-        """Returns when every run is finished or has failed, or cannot start because its teacher has. When this is
+        """Returns when every run is finished or has failed, or cannot start because one that it needs has. When this is
         interrupted, the processes save their states and end first."""
         left = [run for run in runs if run.report() is None]
         overall = self._progress.add_task("all runs", total=len(runs), completed=len(runs) - len(left))
         running: list[_Running] = []
         try:
             while left or running:
-                self._drop_without_teacher(left)
+                self._drop_what_cannot_start(left)
                 while len(running) < self._jobs and (ready := self._next(left)) is not None:
                     left.remove(ready)
                     running.append(self._start(ready))
@@ -70,15 +70,16 @@ class Processes:
                 one.process.wait()
 
     def _next(self, left: list[PlannedRun]) -> PlannedRun | None:
-        """The first run whose teacher, if it has one, is finished."""
-        ready = (run for run in left if run.teacher is None or run.teacher.report() is not None)
+        """The first run of which all that it needs is finished."""
+        ready = (run for run in left if all(needed.report() is not None for needed in run.needs))
         return next(ready, None)
 
-    def _drop_without_teacher(self, left: list[PlannedRun]) -> None:
+    def _drop_what_cannot_start(self, left: list[PlannedRun]) -> None:
         for run in list(left):
-            if run.teacher is not None and run.teacher.name in self.failed:
+            failed = [needed.name for needed in run.needs if needed.name in self.failed]
+            if failed:
                 left.remove(run)
-                self._fail(run, f"not started: its teacher ({run.teacher.name}) failed")
+                self._fail(run, f"not started: it needs {failed[0]}, which failed")
 
     def _start(self, run: PlannedRun) -> _Running:
         run.folder.parent.mkdir(parents=True, exist_ok=True)

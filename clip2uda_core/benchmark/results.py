@@ -1,12 +1,12 @@
 """The arithmetic of a benchmark: from the reports of its runs to the numbers of its tables."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import StatisticsError, correlation, mean, stdev
 from typing import Any
 
 from clip2uda_core.adaptation.report import Report, Summary
-from clip2uda_core.benchmark.plan import Plan
+from clip2uda_core.benchmark.plan import Plan, is_source_stage
 
 MODALITIES = ("2d", "3d", "fused")
 SIGNALS = {
@@ -18,19 +18,25 @@ SIGNALS = {
 
 @dataclass(frozen=True)
 class Results:
-    """Reports of the finished runs, by method and seed; methods in the table's order, those without any too."""
+    """Reports of the finished runs, by method and seed; methods in the table's order, those without any too.
+
+    source_stages: those of the models that the runs begin with, by their names and seeds.
+    """
 
     scenario: str
     steps: int
     methods: Mapping[str, Mapping[int, Report]]
+    source_stages: Mapping[str, Mapping[int, Report]] = field(default_factory=dict)
 
     @staticmethod
     def of(plan: Plan) -> "Results":
-        methods = {}
-        for method in plan.methods:
+        def finished(method: str) -> dict[int, Report]:
             reports = {run.seed: run.report() for run in plan.of(method)}
-            methods[method] = {seed: report for seed, report in reports.items() if report is not None}
-        return Results(plan.scenario, plan.steps, methods)
+            return {seed: report for seed, report in reports.items() if report is not None}
+
+        stages = dict.fromkeys(run.config.method for run in plan.runs if is_source_stage(run))
+        methods, of_stages = ({name: finished(name) for name in names} for names in (plan.methods, stages))
+        return Results(plan.scenario, plan.steps, methods, of_stages)
 
     @property
     def runs(self) -> list[Report]:
@@ -97,13 +103,18 @@ class Results:
         return {"scenario": self.scenario, "steps": self.steps, "methods": methods}
 
     def _of_each(self, method: str, value: Callable[[Report], float | None]) -> list[float]:
-        values = (value(report) for _, report in sorted(self.methods.get(method, {}).items()))
-        return [value for value in values if value is not None]
+        return values_of(self.methods.get(method, {}), value)
 
 
 def miou(summary: Summary | None, modality: str) -> float | None:
     """mIoU in percent at the points that a camera sees, None where the model has none."""
     return _iou(summary, modality).get("mean")
+
+
+def values_of(reports: Mapping[int, Report], value: Callable[[Report], float | None]) -> list[float]:
+    """A value of each seed's report, by seed, of those that have it."""
+    values = (value(report) for _, report in sorted(reports.items()))
+    return [value for value in values if value is not None]
 
 
 def mean_or_none(values: Sequence[float]) -> float | None:

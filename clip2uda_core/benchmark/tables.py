@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from clip2uda_core.benchmark.results import MODALITIES, SIGNALS, Results, spread
+from clip2uda_core.adaptation.report import Report
+from clip2uda_core.benchmark.results import MODALITIES, SIGNALS, Results, miou, spread, values_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ def page(results: Results, provenance: Provenance, failed: dict[str, str]) -> st
         f"![mIoU of each method]({provenance.figure})",
         "## Last iteration",
         _last_table(results),
+        _source_stage(results),
         "## Best on validation",
         "The checkpoint is chosen on labelled validation frames of the target, which a robot does not have.",
         _best_table(results),
@@ -63,6 +66,21 @@ def _last_table(results: Results) -> str:
     return "\n\n".join(part for part in (closed, _table(header, rows)) if part)
 
 
+def _source_stage(results: Results) -> str:
+    """What the runs begin with, where they do not at random."""
+    rows = []
+    for name, reports in results.source_stages.items():
+        scores = [spread(values_of(reports, partial(_last_miou, modality))) for modality in MODALITIES]
+        steps = sorted({report.steps for report in reports.values()})
+        rows.append([name, str(len(reports)), ", ".join(map(str, steps)), *scores])
+    about = (
+        "All runs of a seed that train the same network begin with the same model, which has learned the labelled "
+        "source alone. These models, on the same test frames:"
+    )
+    table = _table(["model", "seeds", "iterations", "2D", "3D", "fused"], rows)
+    return f"## The models that the runs begin with\n\n{about}\n\n{table}" if rows else ""
+
+
 def _best_table(results: Results) -> str:
     rows = []
     for method, reports in results.methods.items():
@@ -85,6 +103,10 @@ def _signal_table(results: Results) -> str:
     correlations = [results.correlation(name) for name in SIGNALS]
     rows.append(["*correlation*", *("–" if value is None else f"{value:+.2f}" for value in correlations)])
     return _table(["method", *SIGNALS.values()], rows)
+
+
+def _last_miou(modality: str, report: Report) -> float | None:
+    return miou(report.last, modality)
 
 
 def _gap(results: Results, method: str) -> str:

@@ -62,8 +62,8 @@ def adapt(
     checkpoint: Annotated[
         str,
         typer.Option(
-            help="The model in use, which the new one has to beat, and begins with where there is no source: a file, "
-            "or one that ships; or none.",
+            help="The model in use, which the new one has to beat, and begins with where the settings say "
+            "`initial: given`, as on a CPU: a file, or one that ships; or none.",
         ),
     ] = "default",
     steps: Annotated[int | None, typer.Option(help="Iterations; default: the method's.", min=1)] = None,
@@ -177,8 +177,11 @@ def adapt(
     old = old_model(checkpoint)
     of_model = source_free.settings_to_begin_with(method, teacher, old, out)
 
+    begins_with = old if of_model is None else source_free.model_to_begin_with(method, teacher, old)
+
     def method_config(name: str) -> "AdaptConfig":
-        asked = {"steps": steps, "seed": seed, "patience": patience}
+        initial = "random" if begins_with is None else None
+        asked = {"steps": steps, "seed": seed, "patience": patience, "initial": initial}
         return load_method(name, asked, clip, setting or [], None if budget == "none" else budget, of_model)
 
     config = method_config(method)
@@ -209,13 +212,12 @@ def adapt(
     needed += ["target"] if config.losses.use_target else []
     data = run_data(addresses, needed, ReaderOptions(max_frames=max_frames, thinning=thinning), of_target)
     makes_labels: AdaptConfig | Path | None = teacher
-    if makes_labels is None and config.losses.pseudo_label:
-        makes_labels = method_config(config.teacher) if config.teacher is not None else old
+    if makes_labels is None and config.teacher not in (None, "given"):
+        makes_labels = method_config(config.teacher)
     with _progress(console) as progress, interrupt_as_request() as interrupted:
         deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
-        report = run(
-            config, data, out, makes_labels, RunOptions(device, tensorboard, deadline, interrupted, progress, frames)
-        )
+        options = RunOptions(device, tensorboard, deadline, interrupted, progress, frames)
+        report = run(config, data, out, makes_labels, options, begins_with)
         if interrupted():
             console.print(f"interrupted at iteration {report.steps} of {config.steps}; --resume goes on")
             raise typer.Exit(130)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -28,12 +29,20 @@ def benchmark(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with the seeds 0, 1, ...", min=1)] = 3,
     steps: Annotated[int | None, typer.Option(help="Iterations of each run; default: the settings'.", min=1)] = None,
+    source_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Iterations on the source alone that all runs of a seed begin with; 0: they begin at random; default: "
+            "the settings'.",
+            min=0,
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; they share the cores evenly.", min=1)] = 1,
     name: Annotated[str | None, typer.Option(help="Name of the tables; default: the scenario's.")] = None,
     settings: Annotated[
         str,
         typer.Option(
-            help="Settings that all methods share: one of config/budgets, or a YAML file.", metavar="NAME|FILE"
+            help="Settings that all methods share: one of config/benchmarks, or a YAML file.", metavar="NAME|FILE"
         ),
     ] = "cpu",
     target: Annotated[
@@ -54,14 +63,15 @@ def benchmark(
 
         clip2uda benchmark --scenario day_to_night --seeds 3 --jobs 2 --out benchmarks
 
-        clip2uda benchmark --scenario day_to_night --methods source_only,clip2uda --seeds 1 --steps 20 --max-frames 16
-        --out small
+        clip2uda benchmark --scenario day_to_night --methods source_only,clip2uda --seeds 1 --source-steps 40
+        --steps 20 --max-frames 16 --out small
 
         clip2uda benchmark --scenario sim_to_kitti --target 2011_09_26_drive_0001_sync --test dataset/sequences/00
         --out benchmarks
     """
+    from clip2uda_core.adaptation.run import MODEL
     from clip2uda_core.benchmark.figures import draw_bars
-    from clip2uda_core.benchmark.plan import check_data, make_plan
+    from clip2uda_core.benchmark.plan import check_data, make_plan, read_settings
     from clip2uda_core.benchmark.processes import Processes
     from clip2uda_core.benchmark.results import Results
     from clip2uda_core.benchmark.tables import Provenance, page
@@ -73,11 +83,11 @@ def benchmark(
     domains = load_scenario(scenario)
     real = _check_recordings(domains, given)
     chosen = _chosen_methods(methods, real)
-    shared = config_file(settings, "budgets")
+    shared = read_settings(config_file(settings, "benchmarks"), steps, source_steps, out / "features")
     name = name or domains.name
     folder = out / "runs" / domains.name
     check_data(folder, {**recordings, "max_frames": max_frames})
-    plan = make_plan(domains.name, chosen, seeds, steps, shared, out / "features", folder)
+    plan = make_plan(domains.name, chosen, seeds, shared, folder)
 
     def command(run: "PlannedRun") -> list[str]:
         words = ["adapt", "--method", str(run.settings), "--budget", "none", "--seed", str(run.seed)]
@@ -85,6 +95,7 @@ def benchmark(
         words += ["--out", str(run.folder), "--frames", str(out / "frames"), "--device", device]
         words += [word for kind, address in given.items() for word in (f"--{kind}", address)]
         words += ["--max-frames", str(max_frames)] if max_frames is not None else []
+        words += ["--checkpoint", str(run.begins_with.folder / MODEL)] if run.begins_with is not None else []
         words += ["--teacher", str(run.teacher.folder)] if run.teacher is not None else []
         return words + (["--resume"] if run.folder.exists() and any(run.folder.iterdir()) else [])
 
@@ -97,8 +108,8 @@ def benchmark(
     provenance = Provenance(
         title=f"Benchmark {name}",
         about=_about(domains, real),
-        command=_command(domains.name, chosen, seeds, plan.steps, name, given, max_frames),
-        settings=shared.read_text(encoding="utf-8"),
+        command=_command(domains.name, chosen, seeds, plan.steps, source_steps, name, given, max_frames),
+        settings=yaml.safe_dump({key: value for key, value in shared.items() if key != "cache"}, sort_keys=False),
         figure=f"{name}.png",
     )
     write_text(out / f"{name}.json", json.dumps(results.as_json(), indent=1) + "\n")
@@ -154,6 +165,7 @@ def _command(
     methods: list[str],
     seeds: int,
     steps: int,
+    source_steps: int | None,
     name: str,
     given: dict[str, str],
     max_frames: int | None,
@@ -161,6 +173,7 @@ def _command(
     """The command that gives the tables again; recordings without the folders that they are in here."""
     words = ["clip2uda benchmark", f"--scenario {scenario}", f"--methods {','.join(methods)}", f"--seeds {seeds}"]
     words += [f"--steps {steps}"]
+    words += [f"--source-steps {source_steps}"] if source_steps is not None else []
     words += [f"--name {name}"] if name != scenario else []
     words += [f"--max-frames {max_frames}"] if max_frames is not None else []
     words += [f"--{kind} {Path(address).name}" for kind, address in given.items()]

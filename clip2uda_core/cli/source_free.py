@@ -36,12 +36,12 @@ def model_to_begin_with(method: str, teacher: Path | None, in_use: Path | None) 
 
 
 def settings_to_begin_with(method: str, teacher: Path | None, in_use: Path | None, out: Path) -> dict[str, Any] | None:
-    """What the model that a method begins with brings along: its settings, and its classes, which are written into the
-    run's folder unless they ship. None for a method that begins at random."""
-    from clip2uda_core.adaptation.methods import begins_with_a_model, settings_of_model
+    """What the model that a method without a source begins with brings along: its settings, and its classes, which are
+    written into the run's folder unless they ship. None for a method with a source, which has settings of its own."""
+    from clip2uda_core.adaptation.methods import is_source_free, settings_of_model
     from clip2uda_core.models.checkpoint import load_checkpoint
 
-    if not begins_with_a_model(method):
+    if not is_source_free(method):
         return None
     checkpoint = load_checkpoint(model_to_begin_with(method, teacher, in_use))
     return settings_of_model(checkpoint) | {"labels": _named(checkpoint.labels, out / "labels.yaml")}

@@ -12,11 +12,12 @@ from typer.testing import CliRunner, Result
 
 from clip2uda_core.adaptation.report import Report
 from clip2uda_core.benchmark.figures import draw_bars
-from clip2uda_core.benchmark.plan import Plan, check_data, make_plan
+from clip2uda_core.benchmark.plan import Plan, check_data, is_source_stage, make_plan, read_settings
 from clip2uda_core.benchmark.results import Results, spread
 from clip2uda_core.benchmark.tables import Provenance, page
 from clip2uda_core.cli.benchmark import benchmark
 from clip2uda_core.errors import ConfigError
+from clip2uda_core.models.checkpoint import load_checkpoint
 
 ENVIRONMENT = {"cpu": "a CPU", "cores": 2, "threads": 1, "device": "cpu", "system": "Linux", "torch": "2"}
 
@@ -123,8 +124,8 @@ def _settings(folder: Path, **changes: Any) -> Path:
 
 
 def _plan(folder: Path, methods: list[str], seeds: int = 1, steps: int | None = None, **changes: Any) -> Plan:
-    settings = _settings(folder, **changes)
-    return make_plan("tiny", methods, seeds, steps, settings, folder / "features", folder / "runs")
+    settings = read_settings(_settings(folder, **changes), steps, None, folder / "features")
+    return make_plan("tiny", methods, seeds, settings, folder / "runs")
 
 
 def test_a_pupil_brings_its_teacher_of_the_same_seed(tmp_path: Path) -> None:
@@ -141,6 +142,39 @@ def test_a_pupil_brings_its_teacher_of_the_same_seed(tmp_path: Path) -> None:
     written = yaml.safe_load(first.settings.read_text())
     assert (written["losses"]["pseudo_label"], written["steps"], written["loader"]["batch_size"]) == (1.0, 4, 1)
     assert first.config.model.prepare.voxel_size_m == 0.5
+
+
+def test_methods_of_one_network_begin_with_one_source_stage(tmp_path: Path) -> None:
+    """Trained on the source's labels alone, whatever the method does later; other seeds have their own."""
+    methods = ["xmuda", "source_only", "clip2uda_pl", "oracle", "clip2uda_joint", "clip2uda_inject_one"]
+    plan = _plan(tmp_path, methods, seeds=2, source_stage={"steps": 9, "optimizer": {"learning_rate": 0.5}})
+    stages = {run for run in plan.runs if is_source_stage(run)}
+    assert len(stages) == 3 * 2
+    assert plan.steps == 4
+    for run in plan.runs:
+        if run in stages:
+            losses = run.config.losses
+            assert (run.config.steps, run.config.optimizer.learning_rate, run.config.train_on) == (9, 0.5, "source")
+            assert (run.needs, losses.use_target, losses.segmentation) == ([], False, 1.0)
+            assert losses.cross_modal_source == 0
+        else:
+            assert run.config.initial == "given"
+            assert run.begins_with in stages
+            assert run.begins_with.seed == run.seed
+            assert plan.runs.index(run.begins_with) < plan.runs.index(run)
+    begins_with = {run.config.method: run.begins_with for run in plan.runs if run.seed == 1}
+    assert (
+        len({begins_with[name] for name in ("source_only", "clip2uda", "clip2uda_pl", "oracle", "clip2uda_joint")}) == 1
+    )
+    assert begins_with["xmuda"] is not None
+    assert begins_with["xmuda"].config.model.image_network == "unet"
+
+
+def test_without_a_source_stage_runs_begin_at_random(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, initial="given", source_stage={"steps": 9})
+    shared = read_settings(settings, None, 0, tmp_path / "features")
+    plan = make_plan("tiny", ["source_only"], 1, shared, tmp_path / "runs")
+    assert [(run.config.initial, run.needs) for run in plan.runs] == [("random", [])]
 
 
 def test_the_budget_is_one_for_all(tmp_path: Path) -> None:
@@ -188,14 +222,16 @@ def test_a_benchmark_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     scenario, settings, out = write_scenario(tmp_path), _settings(tmp_path), tmp_path / "out"
     mine = tmp_path / "mine.yaml"
     options = ["--settings", str(settings), "--seeds", "1", "--jobs", "2", "--methods", f"source_only,{mine}"]
+    options += ["--source-steps", "2"]
 
     mine.write_text(yaml.safe_dump({"method": "mine", "model": {"clip": {"precision": "fp32"}}, "labels": "nowhere"}))
     failed = _run(scenario, out, *options)
     assert isinstance(failed.exception, SystemExit), failed.output
     assert failed.exit_code == 1
     assert "mine, seed 0: failed" in failed.output
+    assert "not started: it needs source_stage_" in failed.output
     text = (out / "tiny.md").read_text()
-    assert "## Runs without a result\n\n- mine, seed 0: exit status 2" in text
+    assert "## Runs without a result\n\n- source_stage_" in text
     assert "nowhere" in text
     log = out / "runs" / "tiny" / "source_only" / "seed0" / "log.jsonl"
     written = log.stat().st_mtime_ns
@@ -212,7 +248,11 @@ def test_a_benchmark_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert report.test == f"synthetic:{scenario}:target:test"
         expected = {name: report.last["iou_percent"][name]["mean"] for name in ("2d", "3d", "fused")}
         assert seeds == {"seeds": {"0": expected}}
-    assert "Runs without a result" not in (out / "tiny.md").read_text()
+    text = (out / "tiny.md").read_text()
+    assert "Runs without a result" not in text
+    assert "## The models that the runs begin with" in text
+    begun = load_checkpoint(out / "runs" / "tiny" / "mine" / "seed0" / "model.safetensors").header.training
+    assert "begun with 3D and 2D of (source_stage_" in begun
     assert (out / "tiny.png").exists()
     again = _run(scenario, out, *options, "--max-frames", "1")
     assert "max_frames was None, is now 1" in str(again.exception)

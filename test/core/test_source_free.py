@@ -11,14 +11,14 @@ from clip2uda_core.adaptation.adapter import Adapter
 from clip2uda_core.adaptation.checkpoint import load_newest_state
 from clip2uda_core.adaptation.config import AdaptConfig
 from clip2uda_core.adaptation.initial_weights import start_from
-from clip2uda_core.adaptation.methods import begins_with_a_model, load_method, settings_of_model
+from clip2uda_core.adaptation.methods import is_source_free, load_method, settings_of_model
 from clip2uda_core.cli import app
 from clip2uda_core.cli.source_free import settings_to_begin_with
 from clip2uda_core.data.bag_writer import BagWriter
 from clip2uda_core.errors import Clip2udaError, ConfigError
 from clip2uda_core.inference.segmenter import Segmenter, begin_network, init_checkpoint
 from clip2uda_core.labels import LabelSpace
-from clip2uda_core.models.checkpoint import hash_state, load_checkpoint
+from clip2uda_core.models.checkpoint import Checkpoint, hash_state, load_checkpoint
 from clip2uda_core.models.clip import FrozenClip
 
 STREET8 = LabelSpace.load("street8")
@@ -51,7 +51,7 @@ def _config(model: Path, *settings: str, steps: int = 4) -> AdaptConfig:
 def _adapter(model: Path, out: Path, *settings: str) -> Adapter:
     run = Adapter(_config(model, *settings), out, "cpu")
     run.setup(None, tiny_run.TARGET, Segmenter.from_checkpoint(model, "cpu"))
-    run.build()
+    run.build(load_checkpoint(model))
     return run
 
 
@@ -64,14 +64,16 @@ def test_the_model_brings_its_settings_along(clip_model: Path, points_model: Pat
         assert config.losses.cross_modal_target == cross_modal
         assert config.losses.supervise == "all"
         assert not config.losses.use_source
-    assert begins_with_a_model("source_free")
-    assert not begins_with_a_model("clip2uda_pl")
+    assert is_source_free("source_free")
+    assert not is_source_free("clip2uda_pl")
 
 
 def test_before_the_first_iteration_it_is_the_model(tmp_path: Path, clip_model: Path, points_model: Path) -> None:
     for path in (clip_model, points_model):
         run = _adapter(path, tmp_path / path.stem)
         given = load_checkpoint(path).state
+        for name in [name for name in given if ".mimic." in name]:
+            given[name] = given[name.replace("mimic", "main")]
         tiny_run.assert_same_state(dict(run.network.state_dict()), given)
         prediction = run.segmenter().segment(tiny_run.TARGET[0])
         expected = Segmenter.from_checkpoint(path, "cpu").segment(tiny_run.TARGET[0])
@@ -112,7 +114,7 @@ def test_resumed_it_ends_as_an_unbroken_run(tmp_path: Path, clip_model: Path, te
     second = Adapter(_config(clip_model), tmp_path / "parts", "cpu")
     teacher = Segmenter.from_checkpoint(clip_model, "cpu") if teacher_is_there else None
     second.setup(None, tiny_run.TARGET, teacher)
-    second.build()
+    second.build(load_checkpoint(clip_model) if teacher_is_there else None)
     assert second.state.step == 1
     assert second.fit()
     tiny_run.assert_same_state(*(load_newest_state(tmp_path / run / "states") for run in ("whole", "parts")))
@@ -123,22 +125,55 @@ def test_a_run_that_was_not_yet_begun_needs_its_model(tmp_path: Path, clip_model
     _adapter(clip_model, tmp_path)  # pseudo-labels are there, a state is not
     again = Adapter(_config(clip_model), tmp_path, "cpu")
     again.setup(None, tiny_run.TARGET, None)
-    with pytest.raises(ConfigError, match="begins with a teacher's weights"):
+    with pytest.raises(ConfigError, match="begins with the weights of a model"):
         again.build()
 
 
 def test_a_prompt_of_the_target_that_was_never_trained_becomes_the_sources(clip_model: Path) -> None:
     """As in a model of the source alone, whose labels are those of its source's prompt."""
-    teacher = Segmenter.from_checkpoint(clip_model, "cpu")
-    clip = FrozenClip.load(teacher.config.clip, text=True)
+    given = load_checkpoint(clip_model)
+    config = tiny_run.config("clip2uda").model
+    clip = FrozenClip.load(config.clip, text=True)
     assert clip.text is not None
+    assert not torch.equal(given.state["prompts.source"], given.state["prompts.target"])
     for labels_with, expected in (("source", "source"), ("target", "target")):
+        network = begin_network(config, STREET8, clip, 7)
+        network.load_state_dict(given.state)
         with torch.no_grad():
-            teacher.network.text_target.copy_(teacher.network.prompts(clip.text, STREET8.prompts, labels_with))
-        network = begin_network(teacher.config, STREET8, clip, 7)
-        start_from(teacher, network, clip, STREET8.prompts)
-        assert torch.equal(network.prompts.target, getattr(teacher.network.prompts, expected)), labels_with
-        assert not torch.equal(teacher.network.prompts.source, teacher.network.prompts.target)
+            text = network.prompts(clip.text, STREET8.prompts, labels_with)
+        begun = begin_network(config, STREET8, clip, 8)
+        start_from(Checkpoint(given.header, given.state | {"text_target": text}), begun, config, clip, STREET8)
+        assert torch.equal(begun.prompts.target, given.state[f"prompts.{expected}"]), labels_with
+
+
+def test_a_branch_with_other_settings_begins_at_random(clip_model: Path, points_model: Path) -> None:
+    """With a source to learn from, a model of points alone still spares the 3D branch its beginning."""
+    config = tiny_run.config("clip2uda").model
+    clip = FrozenClip.load(config.clip, text=True)
+    narrow = config.model_copy(update={"prepare": config.prepare.model_copy(update={"image_max_width_px": 100})})
+    coarse = config.model_copy(update={"prepare": config.prepare.model_copy(update={"voxel_size_m": 2.0})})
+    for path, model, branches in (
+        (clip_model, config, "3D and 2D"),
+        (clip_model, narrow, "3D"),
+        (clip_model, coarse, "2D"),
+        (points_model, config, "3D"),
+        (points_model, coarse, ""),
+    ):
+        begun, untouched = (begin_network(model, STREET8, clip, 7) for _ in range(2))
+        given = load_checkpoint(path)
+        assert start_from(given, begun, model, clip, STREET8) == branches
+        for name, begun_so in (("sparse_unet", "3D" in branches), ("decoder", "2D" in branches)):
+            expected = given.state if begun_so else untouched.state_dict()
+            of_branch = {key: value for key, value in begun.state_dict().items() if key.startswith(name)}
+            tiny_run.assert_same_state(of_branch, {key: expected[key] for key in of_branch})
+
+
+def test_a_model_of_other_classes_is_refused(points_model: Path) -> None:
+    config = tiny_run.config(POINTS_ALONE[0], 1, *POINTS_ALONE[1:]).model
+    fewer = LabelSpace(STREET8.config.model_copy(update={"classes": STREET8.config.classes[:5], "raw": {}}))
+    network = begin_network(config, fewer, None, 0)
+    with pytest.raises(ConfigError, match=r"expected those of 'street8'.*give another one, or none, with --checkpoint"):
+        start_from(load_checkpoint(points_model), network, config, None, fewer)
 
 
 def test_other_settings_than_the_models_are_refused(tmp_path: Path, clip_model: Path) -> None:
