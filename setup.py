@@ -83,8 +83,8 @@ setup(
         "console_scripts": [
             "adapt = clip2uda_ros.adapt:main",
             "clip2uda = clip2uda_core.cli:main",
-            "clip2uda_play = clip2uda_ros.player:main",
-            "clip2uda_record = clip2uda_ros.recorder:main",
+            "clip2uda_play = clip2uda_ros.executables:play",
+            "clip2uda_record = clip2uda_ros.executables:record",
             "segment_node = clip2uda_ros.segment_node:main",
         ],
     },

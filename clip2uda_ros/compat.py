@@ -23,6 +23,7 @@ __all__ = [
     "LabelInfo",
     "SimpleFilter",
     "Subscriber",
+    "SubscriptionEventCallbacks",
     "TFMessage",
     "TimeSynchronizer",
     "make_label_info",
@@ -30,6 +31,11 @@ __all__ = [
 
 InvalidHandle: type[Exception] = rclpy_implementation.InvalidHandle
 """What rclpy raises for an entity that was destroyed; the name that rclpy exports it by differs."""
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # before ROS 2 Iron
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 try:
     from message_filters import ApproximateTimeSynchronizer, SimpleFilter, Subscriber, TimeSynchronizer

@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage
 
-from clip2uda_core.data.messages import IMAGE_ENCODINGS, decode_image
+from clip2uda_core.data.messages import IMAGE_ENCODINGS, decode_compressed_image, decode_image
 from clip2uda_core.errors import DataError
+from clip2uda_ros.serialized import Serialized
 
 logger = logging.getLogger(__name__)
+
+
+def decode_serialized_image(serialized: Serialized, topic: str) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of an Image or CompressedImage. DataError when it is malformed, or nobody can decode it."""
+    decode = decode_compressed_image if serialized.kind is CompressedImage else decode_any_image
+    return decode(serialized.message(), topic)
 
 
 def decode_any_image(message: Any, topic: str) -> NDArray[np.uint8]:

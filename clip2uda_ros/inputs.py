@@ -1,4 +1,4 @@
-"""The subscriptions of the active node. A callback counts its message and hands it on, nothing more."""
+"""The subscriptions of the active node: their messages are counted and handed on, in a thread of their own."""
 
 import time
 from collections import Counter
@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from clip2uda_ros.compat import Subscriber, TFMessage
+from clip2uda_ros.compat import Subscriber, SubscriptionEventCallbacks, TFMessage
 from clip2uda_ros.meters import RateMeter
 from clip2uda_ros.parameters import SegmenterParameters
+from clip2uda_ros.reception import Reception, ReceptionGroup
+from clip2uda_ros.serialized import Serialized
 from clip2uda_ros.status import TopicStatus
 
 POINTS_TOPIC = "~/input/points"
@@ -40,12 +41,13 @@ def transform_qos(static: bool) -> QoSProfile:
 
 
 class Receiver(Protocol):
-    """Who takes the messages. Called from one callback group, one message at a time."""
+    """Who takes the messages. Called from one thread; `poll` after each, and repeatedly while it says that it waits."""
 
-    def on_cloud(self, message: PointCloud2) -> None: ...
-    def on_image(self, message: Image | CompressedImage, camera: str) -> None: ...
+    def on_cloud(self, message: Serialized) -> None: ...
+    def on_image(self, message: Serialized, camera: str) -> None: ...
     def on_camera_info(self, message: CameraInfo, camera: str) -> None: ...
     def on_transforms(self, message: Any, static: bool) -> None: ...
+    def poll(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,27 @@ class Input:
 class Inputs:
     """Creates the subscriptions of `parameters` on `node`; `close` destroys them.
 
+    Clouds and images are handed on as bytes, small messages as themselves. What `receiver` raises goes to `on_error`.
     QoS is sensor data's (best effort), and ROS' `qos_overrides.<topic>.subscription.*` parameters change it.
     """
 
     def __init__(
-        self, node: Node, parameters: SegmenterParameters, group: CallbackGroup, receiver: Receiver, with_tf: bool
+        self,
+        node: Node,
+        parameters: SegmenterParameters,
+        receiver: Receiver,
+        with_tf: bool,
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._node = node
-        self._group = group
-        self.points = self._subscribe(PointCloud2, POINTS_TOPIC, sensor_qos(), receiver.on_cloud)
+        self._group = ReceptionGroup()
+        self.points = self._subscribe_bytes(PointCloud2, POINTS_TOPIC, receiver.on_cloud)
         self.images: dict[str, Input] = {}
         self.camera_infos: dict[str, Input] = {}
         for name, camera in ((name, parameters.camera[name]) for name in parameters.cameras):
             kind = CompressedImage if camera.compressed else Image
             topic = image_topic(name, camera.compressed)
-            self.images[name] = self._subscribe(kind, topic, sensor_qos(), receiver.on_image, name)
+            self.images[name] = self._subscribe_bytes(kind, topic, receiver.on_image, name)
             info_topic = camera_info_topic(name)
             self.camera_infos[name] = self._subscribe(
                 CameraInfo, info_topic, sensor_qos(), receiver.on_camera_info, name
@@ -84,8 +92,11 @@ class Inputs:
             for topic, static in (("/tf", False), ("/tf_static", True)):
                 entry = self._subscribe(TFMessage, topic, transform_qos(static), receiver.on_transforms, static)
                 self.transforms.append(entry)
+        subscriptions = [entry.subscriber.sub for entry in self._all()]
+        self._reception = Reception(node.context, subscriptions, receiver.poll, on_error)
 
     def close(self) -> None:
+        self._reception.close()
         for entry in self._all():
             self._node.destroy_subscription(entry.subscriber.sub)
 
@@ -126,8 +137,23 @@ class Inputs:
             counts[f"{name}.camera_info"] = self.camera_infos[name].meter.count
         return counts
 
+    def _subscribe_bytes(self, kind: type, topic: str, callback: Callable[..., None], *arguments: Any) -> Input:
+        """`callback` gets each message as a Serialized, before the arguments."""
+        name = self._node.resolve_topic_name(topic)
+
+        def hand_on(data: bytes) -> None:
+            callback(Serialized(data, kind, name), *arguments)
+
+        return self._subscribe(kind, topic, sensor_qos(), hand_on, raw=True)
+
     def _subscribe(
-        self, kind: type, topic: str, qos: QoSProfile, callback: Callable[..., None], *arguments: Any
+        self,
+        kind: type,
+        topic: str,
+        qos: QoSProfile,
+        callback: Callable[..., None],
+        *arguments: Any,
+        raw: bool = False,
     ) -> Input:
         subscriber = Subscriber(
             self._node,
@@ -136,6 +162,8 @@ class Inputs:
             qos_profile=qos,
             callback_group=self._group,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),  # `status` tells what they would
+            raw=raw,
         )
         meter = RateMeter()
         subscriber.registerCallback(lambda _: meter.tick(time.monotonic()))

@@ -1,6 +1,6 @@
 """From subscribed messages to sets for the worker: pairing by stamp, then waiting for transforms where they are needed.
 
-All callbacks come from one callback group, one at a time. Counts and parameters are others' business: hence the lock.
+Messages come from one thread, one at a time. Counts and parameters are others' business: hence the lock.
 """
 
 import threading
@@ -9,23 +9,19 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.callback_groups import CallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo
 
 from clip2uda_core.data.assembler import FrameAssembler
 from clip2uda_core.data.collector import TIME_JUMP, CollectedSet, CollectorConfig
 from clip2uda_core.data.messages import decode_transforms, stamp_ns
-from clip2uda_core.errors import TransformError
+from clip2uda_core.errors import DataError, TransformError
 from clip2uda_core.geometry import TransformBuffer
-from clip2uda_ros.accounts import DEACTIVATED, DISABLED, Accounts, by_key
+from clip2uda_ros.accounts import DEACTIVATED, DISABLED, FAILED, Accounts, by_key
 from clip2uda_ros.meters import StageTimes, ThrottledWarnings
 from clip2uda_ros.parameters import SegmenterParameters
+from clip2uda_ros.serialized import Serialized
 from clip2uda_ros.synchronizers import make_pairing
-
-POLL_PERIOD_S = 0.02
-"""How often sets are looked for whose images or transforms did not come in time, while any waits."""
 
 
 def pairing_config(parameters: SegmenterParameters) -> CollectorConfig:
@@ -44,7 +40,8 @@ class Intake:
     """The `Receiver` of the subscriptions. Sets that are ready go to `submit`, in the order of their stamps.
 
     With a fixed frame a set waits for the transforms of its images and cloud, because odometry is often published after
-    the image that it belongs to; at most until `sync.timeout_s` after its cloud came.
+    the image that it belongs to; at most until `sync.timeout_s` after its cloud came. A cloud whose header cannot be
+    read goes to `refuse`.
     """
 
     def __init__(
@@ -53,10 +50,10 @@ class Intake:
         parameters: SegmenterParameters,
         assembler: FrameAssembler,
         transforms: TransformBuffer | None,
-        submit: Callable[[CollectedSet[Any]], None],
+        submit: Callable[[CollectedSet[Serialized]], None],
+        refuse: Callable[[DataError], None],
         stages: StageTimes,
         warnings: ThrottledWarnings,
-        group: CallbackGroup,
     ) -> None:
         self.enabled = True
         self.points_age_s: float | None = None
@@ -64,6 +61,7 @@ class Intake:
         self._assembler = assembler
         self._transforms = transforms
         self._submit = submit
+        self._refuse = refuse
         self._stages = stages
         self._warnings = warnings
         self._waits_for_transforms = bool(transforms and parameters.tf.fixed_frame)
@@ -72,15 +70,13 @@ class Intake:
         self._waiting: deque[CollectedSet[Any]] = deque()
         self._paired_and_lost = 0
         self._disabled = 0
+        self._malformed = 0
         self._closed = False
-        # Steady, not the node's clock: with use_sim_time that one stands still until somebody publishes /clock.
-        self._timer = node.create_timer(POLL_PERIOD_S, self.poll, group, Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
         """Takes nothing more; what waits is counted as such."""
         with self._lock:
             self._closed = True
-        self._node.destroy_timer(self._timer)
 
     def apply(self, parameters: SegmenterParameters) -> None:
         """Takes over the parameters that may change at run time."""
@@ -99,33 +95,46 @@ class Intake:
             dropped = by_key(counts.dropped + Counter({TIME_JUMP: self._paired_and_lost}))
             waiting = self._pairing.pending + len(self._waiting)
             dropped[DISABLED] += self._disabled
+            dropped[FAILED] += self._malformed
             dropped[DEACTIVATED] += waiting if self._closed else 0
             here = Accounts(
-                received=counts.clouds + self._disabled,
+                received=counts.clouds + self._disabled + self._malformed,
                 pending=0 if self._closed else waiting,
                 dropped=dropped,
                 unstamped_images=counts.images_unstamped.copy(),
+                bad_clouds=self._malformed,
                 time_jumps=counts.time_jumps,
             )
             return here + of_submitted()
 
-    def on_cloud(self, message: PointCloud2) -> None:
-        when_ns = stamp_ns(message)
-
+    def on_cloud(self, message: Serialized) -> None:
         def add(now_ns: int) -> list[CollectedSet[Any]]:
             self.points_age_s = (now_ns - when_ns) * 1e-9
             return self._pairing.add_cloud(when_ns, message, now_ns)
 
         with self._lock:
-            if self.enabled:
-                self._step(add)
-            elif not self._closed:
+            if self._closed:
+                return
+            if not self.enabled:
                 self._disabled += 1
+                return
+            try:
+                when_ns = stamp_ns(message)
+            except DataError as error:
+                self._malformed += 1
+                self._refuse(error)
+            else:
+                self._step(add)
 
-    def on_image(self, message: Image | CompressedImage, camera: str) -> None:
-        when_ns = stamp_ns(message)
+    def on_image(self, message: Serialized, camera: str) -> None:
         with self._lock:
-            if self.enabled:
+            if not self.enabled:
+                return
+            try:
+                when_ns = stamp_ns(message)
+            except DataError as error:
+                self._assembler.skip(camera, error)
+            else:
                 self._step(lambda now_ns: self._pairing.add_image(camera, when_ns, message, now_ns))
 
     def on_camera_info(self, message: CameraInfo, camera: str) -> None:
@@ -144,13 +153,15 @@ class Intake:
             if self._waiting:
                 self._step(self._pairing.poll)
 
-    def poll(self) -> None:
-        """Submits the sets that have waited long enough."""
+    def poll(self) -> bool:
+        """Submits the sets that have waited long enough; whether any waits on."""
         with self._lock:
-            self._step(self._pairing.poll)
+            if self._pairing.pending or self._waiting:
+                self._step(self._pairing.poll)
+            return bool(self._pairing.pending or self._waiting)
 
     def _step(self, pair: Callable[[int], list[CollectedSet[Any]]]) -> None:
-        """Lets the pairing take a step, submits what is ready, and polls on while anything waits."""
+        """Lets the pairing take a step, and submits what is ready."""
         if self._closed:
             return
         now_ns = self._node.get_clock().now().nanoseconds
@@ -163,10 +174,6 @@ class Intake:
             ready = self._waiting.popleft()
             self._stages.add("collect", (now_ns - ready.arrived_ns) * 1e-9)
             self._submit(ready)
-        if self._pairing.pending == 0 and not self._waiting:
-            self._timer.cancel()
-        elif self._timer.is_canceled():
-            self._timer.reset()
 
     def _is_ready(self, paired: CollectedSet[Any]) -> bool:
         return not self._waits_for_transforms or self._assembler.has_transforms(paired)

@@ -1,7 +1,7 @@
 """The lifecycle node `segmenter`: model, services, parameters, diagnostics, and the pipeline while it is active.
 
-Four callback groups keep it responsive: loading a model takes seconds and has its own, so have the sensor messages and
-the diagnostics; lifecycle services and parameters are in ROS' default one.
+Three callback groups keep it responsive: loading a model takes seconds and has its own, so have the diagnostics;
+lifecycle services and parameters are in ROS' default one. The pipeline has threads of its own.
 """
 
 import threading
@@ -78,7 +78,6 @@ class SegmenterNode(LifecycleNode):
         self._accounts = Accounts()
         self._reports: deque[NodeStatus] = deque(maxlen=REPORTS_KEPT)
 
-        self._sensor_group = MutuallyExclusiveCallbackGroup()
         model_group = MutuallyExclusiveCallbackGroup()
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/reload_model", self._on_reload_model, callback_group=model_group)
@@ -149,7 +148,6 @@ class SegmenterNode(LifecycleNode):
             load_calibration(Path(path)) if path else None,
             lambda: self._loaded_model().segmenter,
             self.warnings,
-            self._sensor_group,
         )
         self._pipeline.enable(self._enabled)
 

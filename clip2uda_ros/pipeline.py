@@ -1,34 +1,34 @@
 """What runs between activate and deactivate: messages are paired, then assembled, segmented, encoded and published.
 
-Subscription callbacks only put messages into the intake. All the work is the worker thread's.
+The thread that receives only puts messages into the intake. All the work is the worker thread's.
 """
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
 from clip2uda_core.data.assembler import CameraSetup, FrameAssembler
 from clip2uda_core.data.calibration import Calibration
 from clip2uda_core.data.collector import CollectedSet
-from clip2uda_core.errors import Clip2udaError
+from clip2uda_core.errors import Clip2udaError, DataError
 from clip2uda_core.geometry import TransformBuffer
 from clip2uda_core.inference.segmenter import Segmenter
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.types import Frame, Prediction
 from clip2uda_ros.accounts import DEACTIVATED, FAILED, REPLACED, Accounts
 from clip2uda_ros.compat import TFMessage
-from clip2uda_ros.image_decoder import decode_any_image
+from clip2uda_ros.image_decoder import decode_serialized_image
 from clip2uda_ros.inputs import POINTS_TOPIC, Inputs, camera_info_topic, image_topic
 from clip2uda_ros.intake import Intake
 from clip2uda_ros.meters import StageTimes, ThrottledWarnings
 from clip2uda_ros.outputs import Outputs
 from clip2uda_ros.parameters import SegmenterParameters
+from clip2uda_ros.serialized import Serialized
 from clip2uda_ros.status import CameraStatus, NodeStatus
 from clip2uda_ros.worker import LatestWorker
 
@@ -38,8 +38,7 @@ COMPLETE, PARTIAL = "complete", "partial"
 class Pipeline:
     """From subscribed messages to published clouds, until `close`.
 
-    `segmenter` is asked for at each set, so that the model can be exchanged in between. `group` holds the subscriptions
-    and the poll timer, so their callbacks come one at a time.
+    `segmenter` is asked for at each set, so that the model can be exchanged in between.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class Pipeline:
         calibration: Calibration | None,
         segmenter: Callable[[], Segmenter],
         warnings: ThrottledWarnings,
-        group: CallbackGroup,
     ) -> None:
         self._node = node
         self._parameters = parameters
@@ -59,6 +57,7 @@ class Pipeline:
         self._failure = ""
         self._bad_clouds = 0
         self._exceptions = 0
+        self._report_lock = threading.Lock()
         self._views: int | None = None
         self._seen: float | None = None
         self._stages = StageTimes()
@@ -74,11 +73,11 @@ class Pipeline:
             self._assembler,
             transforms if with_tf else None,
             self._worker.submit,
+            self._refused,
             self._stages,
             warnings,
-            group,
         )
-        self._inputs = Inputs(node, parameters, group, self._intake, with_tf)
+        self._inputs = Inputs(node, parameters, self._intake, with_tf, self._reception_failed)
 
     def close(self) -> None:
         """Stops in the order of the data: inputs, the set at work, outputs."""
@@ -146,7 +145,7 @@ class Pipeline:
                 )
             )
         fixed_frame = self._parameters.tf.fixed_frame or None
-        return FrameAssembler(setups, extrinsics, fixed_frame, names(POINTS_TOPIC), decode_any_image)
+        return FrameAssembler(setups, extrinsics, fixed_frame, names(POINTS_TOPIC), decode_serialized_image)
 
     def _accounts_of_worker(self) -> Accounts:
         counts = self._worker.counts
@@ -164,17 +163,18 @@ class Pipeline:
 
     # Called by the worker
 
-    def _process(self, paired: CollectedSet[Any], waited_s: float) -> str:
+    def _process(self, paired: CollectedSet[Serialized], waited_s: float) -> str:
         """One set, start to end; returns whether it was COMPLETE or PARTIAL."""
         parameters, segmenter = self._parameters, self._segmenter()
         self._stages.add("wait", waited_s)
         start_s = time.perf_counter()
-        frame = self._assembler.assemble(paired)
+        cloud = paired.cloud.message()
+        frame = self._assembler.assemble(replace(paired, cloud=cloud))
         assembled_s = self._stamp("assemble", start_s)
         prediction = segmenter.segment(frame)
         segmented_s = self._stamp("segment", assembled_s)
         prediction = forget_unsure(prediction, parameters.confidence_threshold)
-        message = self._outputs.encode(paired.cloud, prediction, segmenter.labels, parameters)
+        message = self._outputs.encode(cloud, prediction, segmenter.labels, parameters)
         encoded_s = self._stamp("encode", segmented_s)
         self._outputs.publish_points(message)
         published_s = self._stamp("publish", encoded_s)
@@ -200,16 +200,29 @@ class Pipeline:
         except Exception as error:
             self._report("an overlay was not drawn", error)
 
-    def _failed(self, paired: CollectedSet[Any], error: Exception) -> None:
+    def _failed(self, paired: CollectedSet[Serialized], error: Exception) -> None:
         self._failure = str(error) or type(error).__name__
         self._bad_clouds += isinstance(error, Clip2udaError)
         self._report("a cloud was not segmented", error)
+
+    # Called by the thread that receives
+
+    def _refused(self, error: DataError) -> None:
+        """The intake counts these."""
+        self._failure = str(error)
+        self._report("a cloud was not segmented", error)
+
+    def _reception_failed(self, error: Exception) -> None:
+        self._report("a message was not taken in", error)
+
+    # Called by both
 
     def _report(self, what: str, error: Exception) -> None:
         """Bad input is a warning; anything else is a mistake of ours, counted, and comes with its traceback."""
         text = f"{what}: {str(error) or type(error).__name__}"
         if not isinstance(error, Clip2udaError):
-            self._exceptions += 1
+            with self._report_lock:
+                self._exceptions += 1
             text += "\n" + "".join(traceback.format_exception(error))
         self._warnings.warn(text, time.monotonic())
 

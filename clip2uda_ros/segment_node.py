@@ -1,9 +1,9 @@
 """The executable `segment_node`: checks the interpreter, then runs the node."""
 
-import signal
 import sys
 
 from clip2uda_core.threads import wait_without_spinning
+from clip2uda_ros.executables import end_quietly
 from clip2uda_ros.requirements import missing_requirements
 
 SWITCH_INTERVAL_S = 0.00002
@@ -17,9 +17,7 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if problem := missing_requirements():
         sys.exit(f"segment_node: {problem}")
-    # The imports take seconds, and until they are done there is nothing that would have to end in order.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
+    end_quietly()  # the imports take seconds
     from clip2uda_ros.process import run_process
     from clip2uda_ros.spin import run
 

@@ -12,7 +12,7 @@ from clip2uda_ros.executor import NodeExecutor
 from clip2uda_ros.node import SegmenterNode
 
 LOGGERS = ("clip2uda_core", "clip2uda_ros")
-THREADS = 4
+THREADS = 3
 """One for each callback group of the node."""
 STOP_CHECK_S = 0.1
 """The executor looks this often whether it is to stop, where no message wakes it."""

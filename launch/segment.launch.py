@@ -17,6 +17,8 @@ from clip2uda_ros.transport import profile_variables
 
 PACKAGE = "clip2uda_ros"
 CONFIG = Path(__file__).resolve().parents[1] / "config"
+ENDING_S = "30"
+"""After Ctrl-C the cloud at work is finished, or the model loaded; launch would kill the node after ten seconds."""
 
 ARGUMENTS = [
     ("config", str(CONFIG / "segment.yaml"), "Parameter file of the node"),
@@ -49,6 +51,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
         "namespace": given["namespace"],
         "ros_arguments": ["--log-level", given["log_level"]],
         "output": "screen",
+        "sigkill_timeout": ENDING_S,
     }
     segmenter = Node(
         package=PACKAGE,

@@ -234,6 +234,10 @@ def adapt(
     print(f"the run is in {out}: model.safetensors, report.json, pictures")
 
 
+SAME_CTRL_C_S = 1.0
+"""Signals that come within so long are of one Ctrl-C."""
+
+
 def check_out(out: Path, resume: bool) -> None:
     """Refuses to mix two runs in one folder, and to resume one that is not there."""
     occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
@@ -245,17 +249,21 @@ def check_out(out: Path, resume: bool) -> None:
 
 @contextmanager
 def interrupt_as_request() -> Iterator[Callable[[], bool]]:
-    """Makes the first Ctrl-C a request to stop after the running iteration; the second one stops at once."""
-    asked = False
+    """Makes the first Ctrl-C a request to stop after the running iteration; one that comes later stops at once. A
+    launcher passes on the signal that the terminal has sent to all its children already: these two are one."""
+    first_s: float | None = None
 
     def ask(signum: int, frame: object) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, before)
+        nonlocal first_s
+        now_s = time.monotonic()
+        if first_s is None:
+            first_s = now_s
+        elif now_s - first_s > SAME_CTRL_C_S:
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, ask)
     try:
-        yield lambda: asked
+        yield lambda: first_s is not None
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -5,6 +5,7 @@ the reason is kept for whoever reports it.
 """
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ ImageDecoder = Callable[[Any, str], NDArray[np.uint8]]
 logger = logging.getLogger(__name__)
 
 
+def decode_image_message(message: Any, topic: str) -> NDArray[np.uint8]:
+    """An Image or CompressedImage as (H, W, 3) uint8 RGB; DataError where it cannot be decoded."""
+    decode = decode_compressed_image if hasattr(message, "format") else decode_image
+    return decode(message, topic)
+
+
 @dataclass(frozen=True)
 class CameraSetup:
     """What the messages of a camera do not say.
@@ -54,12 +61,12 @@ class FrameAssembler:
     cloud's stamp until it is found, and kept. With it, each frame has its own: from the LiDAR at the cloud's stamp,
     through the fixed frame, to the camera at the image's stamp.
 
-    decode_raw_image: takes the place of `decode_image`, where something beside it knows more encodings.
+    decode: of the images; where something beside ours knows more encodings, or images come in another form.
 
     failures: how often each (camera, kind of failure) was skipped; the kinds are `image`, `calibration`, `transform`.
     last_failure: per camera, the full text of the latest.
 
-    set_camera_info and assemble may be called from two threads.
+    set_camera_info and skip may be called while another thread assembles.
 
     Raises CalibrationError when the calibration lacks one of the cameras.
     """
@@ -70,13 +77,14 @@ class FrameAssembler:
         extrinsics: Calibration | TransformBuffer,
         fixed_frame: str | None = None,
         points_topic: str = "points",
-        decode_raw_image: ImageDecoder = decode_image,
+        decode: ImageDecoder = decode_image_message,
     ) -> None:
         self.failures: Counter[tuple[str, str]] = Counter()
         self.last_failure: dict[str, str] = {}
         self._cameras = {camera.name: camera for camera in cameras}
         self._points_topic = points_topic
-        self._decode_raw_image = decode_raw_image
+        self._decode = decode
+        self._skip_lock = threading.Lock()
         self._infos: dict[str, Any] = {}
         self._rig: _Rig
         if isinstance(extrinsics, Calibration):
@@ -117,29 +125,31 @@ class FrameAssembler:
             try:
                 views.append(self._view(self._cameras[name], stamp_ns, message, cloud))
             except Clip2udaError as error:
-                self._skip(name, error)
+                self.skip(name, error)
         seconds, nanoseconds = divmod(cloud.stamp_ns, 1_000_000_000)
         return Frame(cloud, tuple(views), source=f"{self._points_topic} at {seconds}.{nanoseconds:09d} s")
 
     def _view(self, setup: CameraSetup, stamp_ns: int, message: Any, cloud: PointCloud) -> CameraView:
-        decode = decode_compressed_image if hasattr(message, "format") else self._decode_raw_image
-        image = decode(message, setup.image_topic)
+        image = self._decode(message, setup.image_topic)
         camera = self._rig.camera(setup, (image.shape[1], image.shape[0]))
         camera_SE3_lidar = self._rig.camera_SE3_lidar(
             setup, frame_id(message), stamp_ns, cloud.frame_id, cloud.stamp_ns
         )
         return CameraView(setup.name, image, stamp_ns, camera, camera_SE3_lidar)
 
-    def _skip(self, camera: str, error: Clip2udaError) -> None:
+    def skip(self, camera: str, error: Clip2udaError) -> None:
+        """Counts that a camera did not become a view, and keeps why."""
         if isinstance(error, TransformError):
             kind = "transform"
         elif isinstance(error, DataError):
             kind = "image"
         else:
             kind = "calibration"
-        self.failures[camera, kind] += 1
+        with self._skip_lock:
+            self.failures[camera, kind] += 1
+            is_first = self.failures[camera, kind] == 1
         self.last_failure[camera] = str(error)
-        if self.failures[camera, kind] == 1:
+        if is_first:
             logger.warning("camera '%s' is skipped: %s", camera, error)
 
 

@@ -182,7 +182,7 @@ def test_it_can_be_asked_whether_the_transforms_of_a_set_are_there():
 def test_another_decoder_may_take_the_place_of_ours():
     purple = image_message()
     purple.encoding = "purple"
-    assembling = assembler(decode_raw_image=lambda message, topic: np.full((48, 64, 3), 7, np.uint8))
+    assembling = assembler(decode=lambda message, topic: np.full((48, 64, 3), 7, np.uint8))
     (view,) = assembling.assemble(collected(front=purple)).views
     assert (view.image == 7).all()
 

@@ -209,10 +209,15 @@ def interrupts_raise() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interrupts_raise")
-def test_the_first_interrupt_is_a_request_and_the_second_ends() -> None:
+def test_the_first_interrupt_is_a_request_and_a_later_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
     with interrupt_as_request() as interrupted:
         assert not interrupted()
         signal.raise_signal(signal.SIGINT)
         assert interrupted()
+        now_s += 0.2
+        signal.raise_signal(signal.SIGINT)  # the same Ctrl-C, passed on by a launcher
+        now_s += 1.0
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

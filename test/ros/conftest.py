@@ -1,6 +1,7 @@
 """What every test over DDS needs: ROS itself, a domain of its own, and the transport profile for large messages."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from tf2_messages import CannotBuild, tf2_messages
 
 from clip2uda_core.labels import LabelSpace
 from clip2uda_ros import transport
+
+ROOT = Path(__file__).resolve().parents[2]
 
 transport.use_profile()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -71,15 +74,20 @@ def installed(tmp_path: Path) -> Path:
     """A prefix as colcon makes it, whose executables run this source tree."""
     prefix = tmp_path / "install"
     index = prefix / "share/ament_index/resource_index/packages"
+    share = prefix / "share/clip2uda_ros"
     executables = prefix / "lib/clip2uda_ros"
-    for folder in (index, executables):
+    for folder in (index, share, executables):
         folder.mkdir(parents=True)
     (index / "clip2uda_ros").touch()
-    for name, module in {"segment_node": "segment_node", "clip2uda_play": "player", "adapt": "adapt"}.items():
+    shutil.copytree(ROOT / "launch", share / "launch")
+    (share / "config").symlink_to(ROOT / "config")
+    functions = {"segment_node": "segment_node:main", "clip2uda_play": "executables:play", "adapt": "adapt:main"}
+    for name, (module, _, function) in ((name, entry.partition(":")) for name, entry in functions.items()):
         script = executables / name
         # With the guard that a script of setuptools has: processes that simulate frames import it again.
         script.write_text(
-            f"#!{sys.executable}\nfrom clip2uda_ros.{module} import main\nif __name__ == '__main__':\n    main()\n"
+            f"#!{sys.executable}\nfrom clip2uda_ros.{module} import {function}\n"
+            f"if __name__ == '__main__':\n    {function}()\n"
         )
         script.chmod(0o755)
     return prefix

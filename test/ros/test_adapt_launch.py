@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from peer import wait_until
-from test_launch import RUN
+from test_launch import WAYS, Way
 
 from clip2uda_core.cli.adapt import adapt
 
@@ -40,14 +39,14 @@ def test_the_executable_is_the_command(tmp_path: Path) -> None:
     assert "no_such_method" in result.stderr
 
 
-@pytest.mark.skipif(find_spec("launch_ros") is None, reason="launch_ros is not installed; it comes with ROS, not PyPI")
-def test_the_launch_file_adapts_and_ends_cleanly_when_interrupted(installed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_the_launch_file_adapts_and_ends_cleanly_when_interrupted(way: Way, installed: Path, tmp_path: Path) -> None:
     """A training that would take hours, ended by Ctrl-C after its first iterations."""
     out = tmp_path / "run"
     arguments = [f"out:={out}", "method:=source_only_3d", "source:=synthetic:sim_to_kitti", "steps:=100000"]
     arguments += ["extra:=--max-frames 2 --set loader.batch_size=1 --set loader.workers=0"]
     launched = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(LAUNCH_FILE), *arguments],
+        [*way.command(LAUNCH_FILE), *arguments],
         env={
             **os.environ,
             "AMENT_PREFIX_PATH": str(installed),
@@ -63,7 +62,7 @@ def test_the_launch_file_adapts_and_ends_cleanly_when_interrupted(installed: Pat
     try:
         log = out / "log.jsonl"
         wait_until(lambda: launched.poll() is not None or (log.exists() and log.read_text()), "the first iteration")
-        os.killpg(launched.pid, signal.SIGINT)  # as a terminal does; launch relies on it
+        way.interrupt(launched)
         said, _ = launched.communicate(timeout=150)
     finally:
         if launched.poll() is None:

@@ -1,4 +1,7 @@
-"""The launch file: its arguments, and, where launch_ros is installed, a node started and stopped by it."""
+"""The launch file: its arguments, and, where launch_ros is installed, a node started and stopped by it.
+
+It is included by another launch file, and, where ros2cli and ros2launch are installed, started by `ros2 launch`.
+"""
 
 import ast
 import os
@@ -8,8 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -74,10 +79,45 @@ needs_launch = pytest.mark.skipif(
     find_spec("launch_ros") is None, reason="launch_ros is not installed; it comes with ROS, not from PyPI"
 )
 
+needs_ros2_launch = pytest.mark.skipif(
+    not entry_points(group="ros2cli.command", name="launch"),
+    reason="ros2cli and ros2launch are not installed; they come with ROS, not from PyPI",
+)
+ROS2 = "import sys; from ros2cli.cli import main; sys.exit(main())"
+
+
+class Included:
+    """Another launch file includes ours. A terminal sends Ctrl-C to all of its processes, and launch counts on that."""
+
+    def command(self, launch_file: Path) -> list[str]:
+        return [sys.executable, "-c", RUN, str(launch_file)]
+
+    def interrupt(self, running: subprocess.Popen[Any]) -> None:
+        os.killpg(running.pid, signal.SIGINT)
+
+
+class ByName:
+    """`ros2 launch` finds it by the name of the package. Without a terminal, launch hands the signal on itself."""
+
+    def command(self, launch_file: Path) -> list[str]:
+        return [sys.executable, "-c", ROS2, "launch", "clip2uda_ros", launch_file.name]
+
+    def interrupt(self, running: subprocess.Popen[Any]) -> None:
+        running.send_signal(signal.SIGINT)
+
+
+Way = Included | ByName
+WAYS = [
+    pytest.param(Included(), id="included", marks=needs_launch),
+    pytest.param(ByName(), id="ros2 launch", marks=needs_ros2_launch),
+]
+
 
 @contextmanager
-def launched(arguments: list[str], installed: Path, domain: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """As another launch file includes ours. It must end in order on SIGINT, and nothing may be left of it."""
+def launched(
+    way: Way, arguments: list[str], installed: Path, domain: int, folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """It must end in order on SIGINT, and nothing may be left of it."""
     environment = {
         **os.environ,
         "AMENT_PREFIX_PATH": str(installed),
@@ -89,7 +129,7 @@ def launched(arguments: list[str], installed: Path, domain: int, folder: Path) -
     log = folder / "log"
     with log.open("w") as output:
         running = subprocess.Popen(
-            [sys.executable, "-c", RUN, str(LAUNCH_FILE), *arguments],
+            [*way.command(LAUNCH_FILE), *arguments],
             env=environment,
             cwd=folder,
             stdout=output,
@@ -98,7 +138,7 @@ def launched(arguments: list[str], installed: Path, domain: int, folder: Path) -
         )
     try:
         yield running
-        running.send_signal(signal.SIGINT)
+        way.interrupt(running)
         assert running.wait(60) == 0
         with pytest.raises(ProcessLookupError):
             os.killpg(running.pid, 0)  # nobody of its session is there any more
@@ -133,16 +173,16 @@ def test_it_starts_the_node_with_the_arguments_and_ends_cleanly(
     calibration = write_calibration(tmp_path / "calibration.yaml")
     arguments = [f"checkpoint:={checkpoint}", f"calibration:={calibration}", "namespace:=robot", "cameras:=front"]
     arguments += ["points:=/velodyne_points", "image:=/front/image_rect", "log_level:=warn"]
-    with launched(arguments, installed, domain, tmp_path):
+    with launched(Included(), arguments, installed, domain, tmp_path):
         world = World(peer, "/robot/segmenter", "/velodyne_points", "/front/image_rect")
         world.answer(world.send(scattered_points(100)))
     wait_until(lambda: not peer.node.count_publishers("/robot/segmenter/output/points"), "the node's end")
 
 
 @pytest.mark.ros
-@needs_launch
+@pytest.mark.parametrize("way", WAYS)
 def test_it_plays_a_bag_in_its_own_time(
-    installed: Path, checkpoint: Path, peer: Peer, domain: int, tmp_path: Path
+    way: Way, installed: Path, checkpoint: Path, peer: Peer, domain: int, tmp_path: Path
 ) -> None:
     """Clouds of an hour ago are not too old: the node lives in the time of the bag."""
     calibration, bag = write_calibration(tmp_path / "calibration.yaml"), tmp_path / "drive.mcap"
@@ -156,7 +196,7 @@ def test_it_plays_a_bag_in_its_own_time(
     outputs = peer.subscribe(PointCloud2, "/segmenter/output/points", RELIABLE)
     arguments = [f"checkpoint:={checkpoint}", f"calibration:={calibration}", f"bag:={bag}"]
     arguments += ["points:=/lidar/points", "image:=/cam/image"]
-    with launched(arguments, installed, domain, tmp_path):
+    with launched(way, arguments, installed, domain, tmp_path):
         labelled = outputs.wait_for(lambda _: True, "a labelled cloud")
         assert stamp_ns(labelled) in stamps
 
@@ -165,7 +205,7 @@ def test_it_plays_a_bag_in_its_own_time(
 @needs_launch
 def test_more_topics_than_cameras_are_refused_with_what_to_do(installed: Path, domain: int, tmp_path: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", RUN, str(LAUNCH_FILE), "image:=/l/image,/r/image"],
+        [*Included().command(LAUNCH_FILE), "image:=/l/image,/r/image"],
         env={
             **os.environ,
             "AMENT_PREFIX_PATH": str(installed),

@@ -1,9 +1,13 @@
 """The player and the recorder: what a bag holds goes out over DDS unchanged, and comes back into a bag."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from peer import Peer
+from peer import DEADLINE_S, Peer
 from processes import Process, process
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
@@ -15,6 +19,7 @@ from std_msgs.msg import String
 
 from clip2uda_core.data.readers.bag import Bag
 
+ROOT = Path(__file__).resolve().parents[2]
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 50_000_000
 KINDS = {"/points": PointCloud2, "/notes": String}
@@ -91,3 +96,26 @@ def test_a_topic_whose_type_is_not_installed_is_named_and_left_out(peer: Peer, d
     with process("clip2uda_ros.player", [str(path), "--loop", "--wait-for", "/notes"], domain, log):
         assert inbox.wait_for_count(1)[0] == String(data="hello")
     assert "/mood is left out: robot_msgs/msg/Mood is not installed" in log.read_text()
+
+
+@pytest.mark.parametrize("name", ["play", "record"])
+def test_interrupted_before_ros_is_imported_it_ends_without_a_traceback(name: str, tmp_path: Path) -> None:
+    """The import of this rclpy never ends."""
+    (tmp_path / "rclpy.py").write_text("import threading\nprint('importing', flush=True)\nthreading.Event().wait()\n")
+    starting = subprocess.Popen(
+        [sys.executable, "-c", f"from clip2uda_ros.executables import {name}; {name}()"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert starting.stdout is not None
+        assert starting.stdout.readline() == "importing\n"
+        starting.send_signal(signal.SIGINT)
+        _, said = starting.communicate(timeout=DEADLINE_S)
+    finally:
+        starting.kill()
+    assert starting.returncode == 0
+    assert "Traceback" not in said

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from peer import Peer, wait_until
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import PointCloud2
 from world import MILLISECOND_NS, World, cloud_message, image_message, scattered_points, write_calibration
 
@@ -169,7 +169,6 @@ class Running:
             calibration,
             lambda: segmenter,
             ThrottledWarnings(self.warnings.append),
-            MutuallyExclusiveCallbackGroup(),
         )
         self.sensors = Peer(domain, "sensors")
 
@@ -252,3 +251,29 @@ def test_an_image_that_comes_late_costs_itself_alone(domain: int, segmenter: Seg
 def test_a_stamp_before_the_epoch_is_none_that_ros_can_hold() -> None:
     play = Play("exact_time", ("front",), stamp_offset_s={"front": 5.0})
     assert play.pairing.add_image("front", 10**9, "image", 10**9) == []
+
+
+@pytest.mark.ros
+def test_bytes_that_are_no_message_cost_themselves_alone(domain: int, segmenter: Segmenter, tmp_path: Path) -> None:
+    """Of another definition of the type, or cut off: in the header, which is read on arrival, or after it."""
+    with running(domain, tmp_path, segmenter, timeout_s=0.05) as node:
+        world = World(node.sensors, "/peer")
+        world.answer(world.send(scattered_points(50)))  # whatever was sent while connecting has come by now
+        before = node.wait_for(pending=0)
+        for number, length in enumerate((10, 100), 1):
+            when_ns = world.next_stamp()
+            world.images.publish(serialize_message(image_message(when_ns))[:length])
+            world.clouds.publish(serialize_message(cloud_message(scattered_points(50), when_ns))[:length])
+            node.wait_for(pending=0, received=before.received + number)
+        whole_ns = world.next_stamp()
+        world.images.publish(serialize_message(image_message(whole_ns))[:100])
+        world.clouds.publish(cloud_message(scattered_points(50), whole_ns))
+        world.answer(whole_ns)
+        after = node.wait_for(pending=0, received=before.received + 3)
+        assert after.dropped["failed"] == before.dropped["failed"] + 2
+        assert after.bad_clouds == before.bad_clouds + 2
+        assert after.partial == before.partial + 1
+        assert after.skipped["front", "image"] == before.skipped["front", "image"] + 2
+        assert after.exceptions == 0
+        world.answer(world.send(scattered_points(50)))
+    assert any("/peer/input/points: expected a PointCloud2" in text for text in node.warnings)
