@@ -108,8 +108,6 @@ class AdaptConfig(Config):
             raise ValueError("all weights in losses are 0: there is nothing to learn from")
         if (self.teacher is not None) != (losses.pseudo_label > 0):
             raise ValueError("teacher and losses.pseudo_label belong together: both, or neither")
-        if not losses.use_source and self.initial == "random":
-            raise ValueError("without a loss on the source nobody teaches the classes: initial must be 'given'")
         if self.train_on == "target" and losses.use_target:
             raise ValueError(
                 "with train_on: target, losses.cross_modal_target, prompt_target and pseudo_label must be 0"

@@ -19,6 +19,7 @@ from clip2uda_core.config import parse_config
 from clip2uda_core.errors import CheckpointError, Clip2udaError, ConfigError, DataError
 from clip2uda_core.inference.segmenter import ModelConfig, Segmenter, build_network
 from clip2uda_core.labels import LabelSpace
+from clip2uda_core.models.checkpoint import load_checkpoint
 from clip2uda_core.paths import share_dir
 from clip2uda_core.types import Frame, PointCloud
 
@@ -27,12 +28,15 @@ METHODS = sorted(path.stem for path in (share_dir() / "config" / "adapt").glob("
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_its_model_segments(method: str, tmp_path: Path) -> None:
-    config, teacher = tiny_run.config(method, 2), None
-    if config.losses.pseudo_label:
-        first = tiny_run.adapter(tiny_run.config(config.teacher or "clip2uda", 1), tmp_path / "teacher")
+    config, teacher, given = tiny_run.config(method, 2), None, None
+    if config.teacher is not None:
+        name = "clip2uda" if config.teacher == "given" else config.teacher
+        first = tiny_run.adapter(tiny_run.config(name, 1), tmp_path / "teacher")
         assert first.fit()
         teacher = first.segmenter()
-    adapter = tiny_run.adapter(config, tmp_path, teacher)
+        first.save_model(tmp_path / "teacher.safetensors")
+        given = load_checkpoint(tmp_path / "teacher.safetensors")
+    adapter = tiny_run.adapter(config, tmp_path, teacher, given if config.initial == "given" else None)
     assert adapter.fit()
     adapter.save_model(tmp_path / "model.safetensors")
     segmenter = Segmenter.from_checkpoint(tmp_path / "model.safetensors", "cpu")

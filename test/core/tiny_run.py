@@ -13,6 +13,7 @@ from clip2uda_core.adaptation.adapter import Adapter
 from clip2uda_core.adaptation.config import AdaptConfig
 from clip2uda_core.adaptation.methods import load_method
 from clip2uda_core.inference.segmenter import Segmenter
+from clip2uda_core.models.checkpoint import Checkpoint
 from clip2uda_core.types import Frame, PointCloud
 
 TINY = [
@@ -46,11 +47,13 @@ def frames(count: int, seed: int, width_px: int = 48, height_px: int = 32) -> li
 SOURCE, TARGET = frames(3, 0), frames(3, 100)
 
 
-def adapter(settings: AdaptConfig, out: Path, teacher: Segmenter | None = None) -> Adapter:
+def adapter(
+    settings: AdaptConfig, out: Path, teacher: Segmenter | None = None, given: Checkpoint | None = None
+) -> Adapter:
     """A run on SOURCE and TARGET, ready to train."""
     made = Adapter(settings, out, "cpu")
     made.setup(SOURCE, TARGET, teacher)
-    made.build()
+    made.build(given)
     return made
 
 
