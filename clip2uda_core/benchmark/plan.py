@@ -80,10 +80,10 @@ def read_settings(path: Path, steps: int | None, source_steps: int | None, featu
     values = merged({"cache": {"folder": str(features)}}, read_yaml(path) or {})
     if steps is not None:
         values["steps"] = steps
-    if source_steps is not None:
-        values["source_stage"] = merged(values.get("source_stage") or {}, {"steps": source_steps})
     if source_steps == 0:
-        del values["source_stage"]
+        values.pop("source_stage", None)
+    elif source_steps is not None:
+        values["source_stage"] = merged(values.get("source_stage") or {}, {"steps": source_steps})
     return values
 
 
@@ -130,9 +130,9 @@ def make_plan(scenario: str, methods: Sequence[str], seeds: int, settings: Mappi
     return Plan(scenario, all_steps.pop(), tuple(names), seeds, tuple(runs.values()))
 
 
-def check_data(folder: Path, data: Mapping[str, str | int | None]) -> None:
-    """Remembers which recordings, and how many frames of them, the runs in a folder are about. Raises ConfigError when
-    those that are there already are about others."""
+def check_data(folder: Path, data: Mapping[str, Any]) -> None:
+    """Remembers which recordings, and how many frames of them, the runs in a folder are about, and which source stage
+    they begin with. Raises ConfigError when those that are there already are about others."""
     path = folder / "data.yaml"
     if path.exists():
         try:

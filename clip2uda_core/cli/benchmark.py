@@ -86,7 +86,7 @@ def benchmark(
     shared = read_settings(config_file(settings, "benchmarks"), steps, source_steps, out / "features")
     name = name or domains.name
     folder = out / "runs" / domains.name
-    check_data(folder, {**recordings, "max_frames": max_frames})
+    check_data(folder, {**recordings, "max_frames": max_frames, "source_stage": shared.get("source_stage")})
     plan = make_plan(domains.name, chosen, seeds, shared, folder)
 
     def command(run: "PlannedRun") -> list[str]:

@@ -254,5 +254,7 @@ def test_a_benchmark_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     begun = load_checkpoint(out / "runs" / "tiny" / "mine" / "seed0" / "model.safetensors").header.training
     assert "begun with 3D and 2D of (source_stage_" in begun
     assert (out / "tiny.png").exists()
+    again = _run(scenario, out, *options, "--source-steps", "3")
+    assert "source_stage.steps was 2, is now 3" in str(again.exception)
     again = _run(scenario, out, *options, "--max-frames", "1")
     assert "max_frames was None, is now 1" in str(again.exception)
