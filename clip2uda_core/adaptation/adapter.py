@@ -23,7 +23,7 @@ from clip2uda_core.adaptation.distributed import asked_by_any, check_same_images
 from clip2uda_core.adaptation.domains import DomainReader, Frames
 from clip2uda_core.adaptation.early_stop import TargetProbe
 from clip2uda_core.adaptation.feature_cache import FeatureCache
-from clip2uda_core.adaptation.initial_weights import check_same_model, start_from
+from clip2uda_core.adaptation.initial_weights import start_from
 from clip2uda_core.adaptation.log import RunLog
 from clip2uda_core.adaptation.rng import generators_untouched, seed_generators
 from clip2uda_core.adaptation.statistics import estimate_statistics
@@ -119,26 +119,13 @@ class Adapter:
                 seed_generators(config.seed + process_rank() + self.state.step)
             self._begun_with = saved.get("begun_with", "")
         elif config.initial == "given":
-            self._begin_with(given)
+            if given is None:
+                raise ConfigError(f"method '{config.method}' begins with the weights of a model, but none was given")
+            branches = start_from(given, self.network, config.model, self._clip, self.labels)
+            self._begun_with = f"begun with {branches} of ({given.header.training})" if branches else ""
         if process_rank() == 0:
             save_config(config, self.out / "config.yaml")
         wait_for_all()
-
-    def _begin_with(self, given: Checkpoint | None) -> None:
-        config = self.config
-        if given is None:
-            raise ConfigError(f"method '{config.method}' begins with the weights of a model, but none was given")
-        if not config.losses.use_source:
-            check_same_model(given, config.model)
-        branches = start_from(given, self.network, config.model, self._clip, self.labels)
-        if branches:
-            self._begun_with = f"begun with {branches} of ({given.header.training})"
-        else:
-            logger.warning(
-                "training begins at random: neither branch of the model that was given (%s) has the settings of this "
-                "run's",
-                given.header.training,
-            )
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a run to go on: settings that change the result, the data, and CLIP."""
@@ -187,14 +174,12 @@ class Adapter:
     def _save(self, after_save: Callable[[int], object]) -> int:
         """Saves a state, then does what is to follow. Returns its step."""
         if process_rank() == 0:
-            save_state(self.out / "states", self.state.step, self._saved())
+            state = self.state.state_dict() | {"identity": self._identity(), "begun_with": self._begun_with}
+            save_state(self.out / "states", self.state.step, state)
         wait_for_all()
         with generators_untouched():
             after_save(self.state.step)
         return self.state.step
-
-    def _saved(self) -> dict[str, Any]:
-        return self.state.state_dict() | {"identity": self._identity(), "begun_with": self._begun_with}
 
     def _iterate(self, batches: dict[Domain, TrainingBatch]) -> dict[str, float]:
         """One iteration of the method; returns its weighted losses by name."""

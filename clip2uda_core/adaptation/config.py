@@ -71,7 +71,7 @@ class AdaptConfig(Config):
     teacher: the method of the run whose model makes the pseudo-labels of the target, in a second run; or `given`, the
         model that the run is given.
     initial: the weights before the first iteration: `random`, by the seed, or, in each branch that fits, those of the
-        model that is `given`. A run without a source needs them all.
+        model that is `given`. With that teacher, all branches have to fit.
     schedule: `alternate` takes step (a), then step (b), each with its own backward pass; `joint` is one backward pass
         of the sum of all losses, an ablation.
     target_statistics: the model that is saved, or makes pseudo-labels, has batch-norm statistics of the target's frames

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from clip2uda_core.adaptation.config import AdaptConfig
+from clip2uda_core.adaptation.initial_weights import check_same_model
 from clip2uda_core.adaptation.pseudo_labels import PseudoLabels, check_teacher, teacher_identity
 from clip2uda_core.data.frame_store import Domain, FrameStore, settings_of_frames
 from clip2uda_core.errors import ConfigError, DataError
@@ -89,6 +90,8 @@ class DomainReader:
             raise ConfigError(f"method '{config.method}' adapts to a target domain, but none was given")
         if teacher is not None and losses.pseudo_label:
             check_teacher(teacher, self._labels, config.model)
+            if config.teacher == "given":
+                check_same_model(teacher.config, config.model)
         of_source = self._frames(source, "source") if source is not None and losses.use_source else None
         of_target = self._frames(target, "target") if target is not None and losses.use_target else None
         if of_source is not None:

@@ -20,13 +20,13 @@ _OF_POINTS = ("sparse_unet", "heads_3d")
 _OF_IMAGES = ("prompts", "adapter", "decoder", "unet2d", "heads_2d", "text_target")
 
 
-def check_same_model(given: Checkpoint, model: ModelConfig) -> None:
+def check_same_model(before: ModelConfig, now: ModelConfig) -> None:
     """Raises ConfigError when a model's weights would mean something else in a run's network. The name of CLIP's
     weights may differ: `start_from` compares the weights themselves."""
-    before, now = _without_weights(_config(given)), _without_weights(model)
-    different = [name for name in before if before[name] != now[name]]
+    old, new = _without_weights(before), _without_weights(now)
+    different = [name for name in old if old[name] != new[name]]
     if different:
-        listed = "; ".join(f"model.{name}: {before[name]}, not {now[name]}" for name in different)
+        listed = "; ".join(f"model.{name}: {old[name]}, not {new[name]}" for name in different)
         raise ConfigError(
             f"a run without a source has the settings of the model that it begins with: {listed}; leave --set model.*, "
             f"and --clip with another model, out"
@@ -37,7 +37,7 @@ def start_from(
     given: Checkpoint, network: Clip2udaNetwork, model: ModelConfig, clip: FrozenClip | None, labels: LabelSpace
 ) -> str:
     """Gives each branch of a network the given model's weights and running statistics, where it is of the same
-    settings; the other branch stays as it is. Returns which begin so, in words; empty for none.
+    settings; the other branch stays as it is. Returns which begin so, in words; empty for none, with a warning.
 
     Mimic heads begin as the main heads beside them: a model that was trained on a source alone has never trained its
     own, and a 3D label is the best guess at the 2D label of the same point. Such a model labels with the source's
@@ -50,13 +50,18 @@ def start_from(
             f"the model to begin with labels the classes {list(given.labels.names)}; expected those of "
             f"'{labels.name}', {list(labels.names)}: give another one, or none, with --checkpoint"
         )
-    before = _config(given)
+    before = parse_config(ModelConfig, given.header.config, "the model to begin with")
     same_clip = clip is None or clip.weight_hash == given.header.clip_hash
     branches: dict[str, tuple[str, ...]] = {}
     if _settings_of_points(before) == _settings_of_points(model):
         branches["3D"] = _OF_POINTS
     if model.uses_images and same_clip and _settings_of_images(before) == _settings_of_images(model):
         branches["2D"] = _OF_IMAGES
+    if not branches:
+        logger.warning(
+            "training begins at random: neither branch of the model that was given (%s) has the settings of this run's",
+            given.header.training,
+        )
     parts = tuple(part for of_branch in branches.values() for part in of_branch)
     state = {name: value for name, value in given.state.items() if name.split(".")[0] in parts}
     network.load_state_dict(network.state_dict() | state)
@@ -75,10 +80,6 @@ def _begin_target_prompt(network: Clip2udaNetwork, clip: FrozenClip, class_promp
     of_source, of_target = (network.prompts(clip.text, class_prompts, d) for d in ("source", "target"))
     if (of_source - network.text_target).norm() < (of_target - network.text_target).norm():
         network.prompts.target.copy_(network.prompts.source)
-
-
-def _config(given: Checkpoint) -> ModelConfig:
-    return parse_config(ModelConfig, given.header.config, "the model to begin with")
 
 
 def _without_weights(model: ModelConfig) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from clip2uda_core.inference.segmenter import Segmenter, begin_network, init_che
 from clip2uda_core.labels import LabelSpace
 from clip2uda_core.models.checkpoint import Checkpoint, hash_state, load_checkpoint
 from clip2uda_core.models.clip import FrozenClip
+from clip2uda_core.paths import share_dir
 
 STREET8 = LabelSpace.load("street8")
 POINTS_ALONE = ("source_only_3d", "model.branches=3d", "losses.supervise=all", "loader.crop=half")
@@ -166,6 +167,13 @@ def test_a_branch_with_other_settings_begins_at_random(clip_model: Path, points_
             expected = given.state if begun_so else untouched.state_dict()
             of_branch = {key: value for key, value in begun.state_dict().items() if key.startswith(name)}
             tiny_run.assert_same_state(of_branch, {key: expected[key] for key in of_branch})
+
+
+def test_on_a_cpu_the_model_that_ships_spares_the_3d_branch_its_beginning() -> None:
+    given = load_checkpoint(share_dir() / "config" / "checkpoints" / "default.safetensors")
+    config = load_method("xmuda", {}, None, [], "cpu")
+    assert config.initial == "given"
+    assert "3D" in start_from(given, begin_network(config.model, STREET8, None, 0), config.model, None, STREET8)
 
 
 def test_a_model_of_other_classes_is_refused(points_model: Path) -> None:
