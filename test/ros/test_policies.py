@@ -196,14 +196,19 @@ def running(domain: int, folder: Path, segmenter: Segmenter, **sync: Any) -> Ite
         result.peer.close()
 
 
+def connected(node: Running, **of_world: Any) -> tuple[World, Accounts]:
+    """A first set has been answered, so whatever was sent while connecting has come; and what is counted by then."""
+    world = World(node.sensors, "/peer", **of_world)
+    world.answer(world.send(scattered_points(50)))
+    return world, node.wait_for(pending=0)
+
+
 @pytest.mark.ros
 @pytest.mark.parametrize("policy", ["exact_time", "approximate_time"])
 def test_a_policy_over_dds(policy: str, domain: int, segmenter: Segmenter, tmp_path: Path) -> None:
     """Complete sets come out; a cloud without its image never does, and both are in the accounts."""
     with running(domain, tmp_path, segmenter, policy=policy, tolerance_s=0.02, queue_size=2) as node:
-        world = World(node.sensors, "/peer", image_delay_ms=0 if policy == "exact_time" else 5)
-        world.answer(world.send(scattered_points(50)))  # whatever was sent while connecting has come by now
-        before = node.wait_for(pending=0)
+        world, before = connected(node, image_delay_ms=0 if policy == "exact_time" else 5)
         alone = []
         for _ in range(3):
             alone.append(world.send(scattered_points(50), with_image=False))
@@ -238,9 +243,7 @@ def test_a_cloud_that_waits_when_the_node_is_deactivated_is_counted(
 def test_an_image_that_comes_late_costs_itself_alone(domain: int, segmenter: Segmenter, tmp_path: Path) -> None:
     """The cloud went on without it, after the timeout; the next one has its image."""
     with running(domain, tmp_path, segmenter, timeout_s=0.05) as node:
-        world = World(node.sensors, "/peer")
-        world.answer(world.send(scattered_points(50)))  # whatever was sent while connecting has come by now
-        before = node.wait_for(pending=0)
+        world, before = connected(node)
         when_ns = world.send(scattered_points(50), with_image=False)
         world.answer(when_ns)
         world.images.publish(image_message(when_ns + MILLISECOND_NS))
@@ -257,9 +260,7 @@ def test_a_stamp_before_the_epoch_is_none_that_ros_can_hold() -> None:
 def test_bytes_that_are_no_message_cost_themselves_alone(domain: int, segmenter: Segmenter, tmp_path: Path) -> None:
     """Of another definition of the type, or cut off: in the header, which is read on arrival, or after it."""
     with running(domain, tmp_path, segmenter, timeout_s=0.05) as node:
-        world = World(node.sensors, "/peer")
-        world.answer(world.send(scattered_points(50)))  # whatever was sent while connecting has come by now
-        before = node.wait_for(pending=0)
+        world, before = connected(node)
         for number, length in enumerate((10, 100), 1):
             when_ns = world.next_stamp()
             world.images.publish(serialize_message(image_message(when_ns))[:length])
