@@ -61,7 +61,7 @@ def prompt_loss_on_target(
 
 
 def pseudo_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of one modality's main head against its own pseudo-labels, (P,), IGNORE where none was selected.
+    """Cross entropy of one modality's main head against its pseudo-labels, (P,), IGNORE where none was selected.
 
     Classes are not weighted: the class-wise selection balances them, and xMUDA weights its segmentation loss alone
     (section 3.3; `lambda_pl` in its training code).

@@ -2,12 +2,10 @@
 
 import contextlib
 import copy
-import io
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,14 +23,15 @@ from clip2uda_core.adaptation.early_stop import TargetProbe
 from clip2uda_core.adaptation.feature_cache import FeatureCache
 from clip2uda_core.adaptation.initial_weights import start_from
 from clip2uda_core.adaptation.log import RunLog
+from clip2uda_core.adaptation.not_finite import not_finite
 from clip2uda_core.adaptation.rng import generators_untouched, seed_generators
 from clip2uda_core.adaptation.statistics import estimate_statistics
 from clip2uda_core.adaptation.step import ClipBranch, Iteration, Losses
 from clip2uda_core.config import merged, save_config
 from clip2uda_core.data.frame_store import Domain, FrameStore
 from clip2uda_core.data.loader import TrainingBatch, load_batches
-from clip2uda_core.errors import Clip2udaError, ConfigError
-from clip2uda_core.files import write_bytes, writing
+from clip2uda_core.errors import ConfigError
+from clip2uda_core.files import writing
 from clip2uda_core.inference.segmenter import Segmenter, begin_network
 from clip2uda_core.labels import LabelSpace
 from clip2uda_core.losses import class_weights
@@ -71,6 +70,7 @@ class Adapter:
         self._fabric = launch_fabric(device, config.precision)
         self._progress = progress if progress is not None and process_rank() == 0 else Progress(disable=True)
         self._begun_with = ""
+        self._at_work: tuple[int, Segmenter] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -210,7 +210,7 @@ class Adapter:
         stacked = torch.stack(list(losses.values()))
         values = dict(zip(losses, sum_over_processes(stacked).tolist(), strict=True))
         if not all(map(math.isfinite, values.values())):
-            raise self._not_finite(values, batches)
+            raise not_finite(self.out, self.state.step + 1, values, batches)
         parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -218,24 +218,11 @@ class Adapter:
         sum_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, self.config.optimizer.max_gradient_norm)
         if not torch.isfinite(norm):
-            raise self._not_finite(values | {"gradient norm": float(norm)}, batches)
+            values["gradient norm"] = float(norm)
+            raise not_finite(self.out, self.state.step + 1, values, batches)
         for optimizer in optimizers:
             optimizer.step()
         return values
-
-    def _not_finite(self, values: dict[str, float], batches: Sequence[TrainingBatch]) -> Clip2udaError:
-        path = self.out / (f"not_finite_{process_rank()}.pt" if process_rank() else "not_finite.pt")
-        content = io.BytesIO()
-        torch.save([asdict(batch) for batch in batches], content)
-        with contextlib.suppress(OSError):  # the error to report is the loss, not the disk
-            write_bytes(path, content.getvalue())
-        listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        frames = "; ".join(", ".join(batch.sources) for batch in batches)
-        return Clip2udaError(
-            f"iteration {self.state.step + 1}: losses and gradients must be finite, got {listed}, on the frames "
-            f"{frames} (saved in {path}). The states saved earlier are intact: look at these frames, or start again "
-            f"with a lower optimizer.learning_rate"
-        )
 
     def _batches(self) -> dict[Domain, Iterator[TrainingBatch]]:
         """Endless batches of each domain that the method looks at, the source's first."""
@@ -254,8 +241,13 @@ class Adapter:
         }
 
     def segmenter(self) -> Segmenter:
-        """The network as it is now, at work, with the text embeddings of the domain that it is adapted to. It works on
-        a copy: training goes on unharmed, and does not change it."""
+        """The network as it is now, at work, with the text embeddings and the statistics of the domain that it is
+        adapted to. It works on a copy: training goes on unharmed, and does not change it."""
+        if self._at_work is None or self._at_work[0] != self.state.step:
+            self._at_work = (self.state.step, self._put_to_work())
+        return self._at_work[1]
+
+    def _put_to_work(self) -> Segmenter:
         config = self.config
         network = copy.deepcopy(self.network)
         if self._clip is not None:
@@ -263,7 +255,7 @@ class Adapter:
             domain: Domain = "target" if config.losses.use_target else "source"
             with torch.no_grad():
                 network.text_target.copy_(network.prompts(self._clip.text, self.labels.prompts, domain))
-        if config.target_statistics:
+        if config.target_statistics and config.losses.use_target:
             assert self._domains.target is not None
             batch_size = config.loader.batch_size
             estimate_statistics(network, self._domains.target, config.model.prepare, batch_size, self.device)

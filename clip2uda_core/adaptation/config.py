@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from clip2uda_core.adaptation.feature_cache import FeatureCacheConfig
+from clip2uda_core.adaptation.pseudo_labels import PseudoLabelKind
 from clip2uda_core.config import Config
 from clip2uda_core.data.augment import AugmentConfig
 from clip2uda_core.data.loader import LoaderConfig
@@ -20,7 +21,8 @@ class LossConfig(Config):
     """Weights of the losses, 0 for none, and the two constants of the prompt losses.
 
     pseudo_label: cross entropy on the target, per modality, against what a teacher said there; xMUDA has 1.0.
-
+    pseudo_labels: of what the teacher said, both modalities learn the `fused` labels, or each the teacher's `own` of
+        this modality, as in xMUDA.
     cross_modal_source, cross_modal_target: 1.0 and 0.1 suit nuScenes-like data, 0.1 and 0.01 KITTI-like data.
     temperature: of the score map in the prompt losses. min_confidence: target points whose mean 2D and 3D prediction is
         less certain do not teach the prompt.
@@ -33,6 +35,7 @@ class LossConfig(Config):
     prompt_source: NonNegativeFloat = 1.0
     prompt_target: NonNegativeFloat = 1.0
     pseudo_label: NonNegativeFloat = 0.0
+    pseudo_labels: PseudoLabelKind = "fused"
     temperature: PositiveFloat = 0.07
     min_confidence: Annotated[float, Field(ge=0, lt=1)] = 0.9
     supervise: Literal["seen", "all"] = "seen"
@@ -75,7 +78,8 @@ class AdaptConfig(Config):
     schedule: `alternate` takes step (a), then step (b), each with its own backward pass; `joint` is one backward pass
         of the sum of all losses, an ablation.
     target_statistics: the model that is saved, or makes pseudo-labels, has batch-norm statistics of the target's frames
-        alone, estimated after training, and not the running ones of training.
+        alone, estimated after training, and not the running ones of training, which mix both domains. A method without
+        losses on the target does not look at it: it has the running ones of its source.
     precision: of the trained network; `auto` is float32 on the CPU and bfloat16 autocast on CUDA.
     save_every: steps between two saved states, from which an interrupted run resumes.
     patience: saved states in a row by which the signal of `early_stop.py` may fail to rise before training ends; 0 lets
@@ -90,7 +94,7 @@ class AdaptConfig(Config):
     schedule: Literal["alternate", "joint"] = "alternate"
     steps: PositiveInt = 10_000
     seed: int = Field(0, ge=0)
-    target_statistics: bool = False
+    target_statistics: bool = True
     precision: Precision = "auto"
     save_every: PositiveInt = 500
     patience: NonNegativeInt = 0
@@ -112,8 +116,6 @@ class AdaptConfig(Config):
             raise ValueError(
                 "with train_on: target, losses.cross_modal_target, prompt_target and pseudo_label must be 0"
             )
-        if self.target_statistics and not losses.use_target:
-            raise ValueError("target_statistics needs a loss on the target: without, its frames are not read")
         if self.patience and not losses.use_target:
             raise ValueError("patience needs a loss on the target: without, its frames are not read")
         return self

@@ -144,7 +144,7 @@ class DomainReader:
                 f"'{'any method' if self._config.teacher == 'given' else self._config.teacher}' as the teacher"
             )
         wait_for_all()  # nobody makes the folder before all have looked
-        made = PseudoLabels.make(teacher, target, folder, self._progress)
+        made = PseudoLabels.make(teacher, target, self._config.losses.pseudo_labels, folder, self._progress)
         if process_rank() == 0:
             made.log_statistics()
         return made

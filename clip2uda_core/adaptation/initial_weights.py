@@ -42,14 +42,15 @@ def start_from(
     Mimic heads begin as the main heads beside them: a model that was trained on a source alone has never trained its
     own, and a 3D label is the best guess at the 2D label of the same point. Such a model labels with the source's
     prompt, and its target's prompt is still as random as it began: the network's target then gets the source's.
-
-    Raises ConfigError when the model labels other classes.
     """
     if given.labels.names != labels.names:
-        raise ConfigError(
-            f"the model to begin with labels the classes {list(given.labels.names)}; expected those of "
-            f"'{labels.name}', {list(labels.names)}: give another one, or none, with --checkpoint"
+        logger.warning(
+            "training begins at random: the model that was given labels the classes %s, this run those of '%s', %s",
+            list(given.labels.names),
+            labels.name,
+            list(labels.names),
         )
+        return ""
     before = parse_config(ModelConfig, given.header.config, "the model to begin with")
     same_clip = clip is None or clip.weight_hash == given.header.clip_hash
     branches: dict[str, tuple[str, ...]] = {}

@@ -6,7 +6,7 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from clip2uda_core.inference.segmenter import ModelConfig, Segmenter
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.models.checkpoint import hash_state
 from clip2uda_core.processes import own_share, process_rank, wait_for_all
+from clip2uda_core.types import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,11 @@ CONFIDENCE_CEILING = 0.9
 
 MODALITIES = ("2d", "3d")
 
+PseudoLabelKind = Literal["fused", "own"]
+
 
 class ConfidenceThresholds:
-    """Collects what one modality predicts for every target point, then gives the least confidence kept per class.
+    """Collects what is predicted for every target point, then gives the least confidence kept per class.
 
     Holds 4 bytes a point: the median is exact and over the whole data set, not a mean of medians over frames.
     """
@@ -39,7 +42,7 @@ class ConfidenceThresholds:
         self._confidences: list[list[NDArray[np.float32]]] = [[] for _ in range(classes)]
 
     def add(self, labels: NDArray[np.uint8], confidences: NDArray[np.float32]) -> None:
-        """(P,) predicted classes and their probabilities; IGNORE (no prediction in this modality) does not count."""
+        """(P,) predicted classes and their probabilities; IGNORE (no prediction) does not count."""
         for index, collected in enumerate(self._confidences):
             collected.append(confidences[labels == index])
 
@@ -64,6 +67,13 @@ def predicted(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ND
     return best_class(probabilities), np.nan_to_num(probabilities).max(1, initial=0)
 
 
+def _said(prediction: Prediction, kind: PseudoLabelKind) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """What is to teach 2D, and what 3D: labels and confidences, (P,) each."""
+    if kind == "fused":
+        return [(prediction.labels, prediction.confidence)] * 2
+    return [predicted(prediction.probabilities_2d), predicted(prediction.probabilities_3d)]
+
+
 def select_pseudo_labels(
     labels: NDArray[np.uint8], confidences: NDArray[np.float32], thresholds: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
@@ -76,7 +86,7 @@ def select_pseudo_labels(
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """The pseudo-labels of a store's frames in a folder: (M, 2) uint8 of 2D and 3D in `<frame>.npy`, and statistics.
+    """The pseudo-labels of a store's frames in a folder: (M, 2) uint8 for 2D and 3D in `<frame>.npy`, and statistics.
 
     summary: `teacher` (what it was trained on, and the sha256 of its weights) and, per modality and class,
     `threshold`, `predicted` and `kept` points and `kept_share`; None where a class was never predicted.
@@ -86,9 +96,13 @@ class PseudoLabels:
     summary: dict[str, Any]
 
     @staticmethod
-    def make(teacher: Segmenter, frames: FrameStore, folder: Path, progress: Progress) -> "PseudoLabels":
+    def make(
+        teacher: Segmenter, frames: FrameStore, kind: PseudoLabelKind, folder: Path, progress: Progress
+    ) -> "PseudoLabels":
         """Labels all frames, once; several processes share the work. An unfinished folder of a run that was killed is
-        replaced. Raises DataError when the folder cannot be written."""
+        replaced.
+
+        kind: see `LossConfig.pseudo_labels`. Raises DataError when the folder cannot be written."""
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         remedy = "free space, or choose another folder"
         if process_rank() == 0:
@@ -100,8 +114,7 @@ class PseudoLabels:
         try:
             for index in progress.track(mine, description="labelling the target domain"):
                 prediction = teacher.segment_sample(frames[index].sample(teacher.config.prepare))
-                by_modality = [predicted(p) for p in (prediction.probabilities_2d, prediction.probabilities_3d)]
-                labels, confidences = (np.stack(columns, 1) for columns in zip(*by_modality, strict=True))
+                labels, confidences = (np.stack(columns, 1) for columns in zip(*_said(prediction, kind), strict=True))
                 with writing(f"{folder}: pseudo-labels", DataError, remedy):
                     np.savez(_prediction(unfinished, index), labels=labels, confidences=confidences)
             wait_for_all()

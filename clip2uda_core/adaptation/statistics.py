@@ -12,7 +12,7 @@ from clip2uda_core.models.batch_norm import BatchNorm1d, BatchNorm2d
 from clip2uda_core.models.network import Clip2udaNetwork
 from clip2uda_core.processes import process_count, process_rank
 
-FRAMES = 96
+FRAMES = 48
 """Frames that the statistics are taken over, spread over all: each has tens of thousands of voxels."""
 
 

@@ -155,12 +155,13 @@ def _of_source_stage(values: dict[str, Any], source_stage: dict[str, Any]) -> di
         "train_on": "source",
         "schedule": "alternate",
         "teacher": None,
-        "target_statistics": False,
         "losses": {"cross_modal_source": 0.0, "cross_modal_target": 0.0, "prompt_target": 0.0, "pseudo_label": 0.0},
     }
     values = merged(merged(values, source_alone), source_stage) | {"method": SOURCE_STAGE}
     settings = parse_config(AdaptConfig, values, "source_stage of the benchmark")
-    digest = hashlib.blake2b(json.dumps(_of_interest(settings), sort_keys=True).encode(), digest_size=3).hexdigest()
+    # Without the defaults: a setting that is new in a later version does not make it another source stage.
+    chosen = json.dumps(_of_interest(settings, exclude_defaults=True), sort_keys=True)
+    digest = hashlib.blake2b(chosen.encode(), digest_size=3).hexdigest()
     return values | {"method": f"{SOURCE_STAGE}_{settings.model.image_network}_{digest}"}
 
 
@@ -174,7 +175,6 @@ def _check_begun(run: PlannedRun) -> None:
             raise ConfigError(f"{run.folder}: {error}") from None
 
 
-def _of_interest(config: AdaptConfig) -> dict[str, Any]:
-    settings = config.model_dump(mode="json", exclude={"seed", "save_every", "cache"})
-    del settings["model"]["clip"], settings["loader"]["workers"]
-    return settings
+def _of_interest(config: AdaptConfig, exclude_defaults: bool = False) -> dict[str, Any]:
+    no_matter: Any = {"seed": True, "save_every": True, "cache": True, "model": {"clip"}, "loader": {"workers"}}
+    return config.model_dump(mode="json", exclude=no_matter, exclude_defaults=exclude_defaults)

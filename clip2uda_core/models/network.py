@@ -73,6 +73,9 @@ class Clip2udaNetwork(nn.Module):
         """image_network: the sizes of the CLIP whose features come in, or the U-Net that takes images; None is a
         network of the 3D branch alone."""
         super().__init__()
+        # First, so that a seed gives the same 3D branch beside any 2D branch: methods that are compared begin equal.
+        self.sparse_unet = SparseUNet(config.sparse_unet, voxel_channels)
+        self.heads_3d = Heads(self.sparse_unet.out_channels, classes)
         embed_dim = 0
         if isinstance(image_network, ClipDimensions):
             embed_dim = image_network.embed_dim
@@ -84,8 +87,6 @@ class Clip2udaNetwork(nn.Module):
         if isinstance(image_network, UNet2dConfig):
             self.unet2d = UNet2d(image_network)
             self.heads_2d = Heads(image_network.channels, classes)
-        self.sparse_unet = SparseUNet(config.sparse_unet, voxel_channels)
-        self.heads_3d = Heads(self.sparse_unet.out_channels, classes)
         self.register_buffer("text_target", torch.zeros(classes, embed_dim))
 
     def score_map(self, visual: VisualFeatures, text: Tensor) -> Tensor:

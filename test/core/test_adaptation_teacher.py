@@ -1,11 +1,13 @@
 """The second run on a teacher's pseudo-labels, runs without a source, and statistics of the target."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_run
 import torch
+from numpy.typing import NDArray
 
 from clip2uda_core.adaptation.adapter import Adapter
 from clip2uda_core.adaptation.pseudo_labels import ConfidenceThresholds, predicted, select_pseudo_labels
@@ -16,6 +18,9 @@ from clip2uda_core.data.sample import collate
 from clip2uda_core.errors import ConfigError, DataError
 from clip2uda_core.inference.segmenter import Segmenter, init_checkpoint
 from clip2uda_core.labels import IGNORE, LabelSpace
+from clip2uda_core.types import Prediction
+
+Selected = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +37,27 @@ def _student(out: Path, teacher: Segmenter | None, *settings: str) -> Adapter:
     return student
 
 
-def test_pseudo_labels_are_the_teachers_selected_over_the_whole_target(tmp_path: Path, teacher: Segmenter) -> None:
-    made = _student(tmp_path, teacher, "loader.crop=none")._domains.pseudo_labels
+def _fused(prediction: Prediction) -> Selected:
+    return prediction.labels, prediction.confidence
+
+
+def _of_2d(prediction: Prediction) -> Selected:
+    return predicted(prediction.probabilities_2d)
+
+
+def _of_3d(prediction: Prediction) -> Selected:
+    return predicted(prediction.probabilities_3d)
+
+
+@pytest.mark.parametrize(("kind", "said_to"), [("fused", (_fused, _fused)), ("own", (_of_2d, _of_3d))])
+def test_pseudo_labels_are_the_teachers_selected_over_the_whole_target(
+    tmp_path: Path, teacher: Segmenter, kind: str, said_to: tuple[Callable[[Prediction], Selected], ...]
+) -> None:
+    made = _student(tmp_path, teacher, "loader.crop=none", f"losses.pseudo_labels={kind}")._domains.pseudo_labels
     assert made is not None
     predictions = [teacher.segment(frame) for frame in tiny_run.TARGET]
-    for column, name in enumerate(("probabilities_2d", "probabilities_3d")):
-        by_frame = [predicted(getattr(prediction, name)) for prediction in predictions]
+    for column, said_to_modality in enumerate(said_to):
+        by_frame = [said_to_modality(prediction) for prediction in predictions]
         collected = ConfidenceThresholds(8)
         for labels, confidences in by_frame:
             collected.add(labels, confidences)
@@ -162,7 +182,7 @@ def test_frames_of_another_run_are_used_where_they_are(tmp_path: Path) -> None:
 
 def test_statistics_of_the_target_replace_the_mixed_ones_in_the_model_alone(tmp_path: Path) -> None:
     """At the first batch norm they can be worked out: its input does not depend on any statistics."""
-    run = tiny_run.adapter(tiny_run.config("xmuda", 1, "target_statistics=true", "loader.batch_size=3"), tmp_path)
+    run = tiny_run.adapter(tiny_run.config("xmuda", 1, "loader.batch_size=3"), tmp_path)
     run.fit()
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
     network = run.segmenter().network
@@ -183,3 +203,11 @@ def test_statistics_of_the_target_replace_the_mixed_ones_in_the_model_alone(tmp_
     assert network.unet2d is not None
     assert run.network.unet2d is not None
     assert not torch.equal(network.unet2d.encoder.bn1.running_mean, run.network.unet2d.encoder.bn1.running_mean)
+
+
+def test_the_network_is_put_to_work_once_a_step(tmp_path: Path) -> None:
+    run = tiny_run.adapter(tiny_run.config("clip2uda", 1), tmp_path)
+    begun = run.segmenter()
+    assert run.segmenter() is begun
+    run.fit()
+    assert run.segmenter() is not begun

@@ -6,6 +6,7 @@ from tiny_model import camera_view, frame, random_clip, scattered_points
 from clip2uda_core.data.prepare import PrepareConfig, prepare
 from clip2uda_core.data.sample import Batch, collate
 from clip2uda_core.models.network import Clip2udaNetwork, NetworkConfig
+from clip2uda_core.models.unet2d import UNet2dConfig
 
 CLASSES = ("road", "car", "tree")
 
@@ -88,3 +89,13 @@ def test_clip_is_neither_trained_nor_saved() -> None:
     assert {name.split(".")[0] for name in net.state_dict()} == {
         "prompts", "adapter", "decoder", "heads_2d", "sparse_unet", "heads_3d", "text_target"
     }  # fmt: skip
+
+
+def test_a_seed_gives_the_same_3d_branch_beside_any_2d_branch() -> None:
+    beginnings = []
+    for image_network in (random_clip().dimensions, UNet2dConfig(width=8), None):
+        torch.manual_seed(3)
+        net = Clip2udaNetwork(NetworkConfig(), len(CLASSES), image_network, voxel_channels=1)
+        beginnings.append({**net.sparse_unet.state_dict(), **net.heads_3d.state_dict()})
+    for other in beginnings[1:]:
+        torch.testing.assert_close(other, beginnings[0], rtol=0, atol=0)

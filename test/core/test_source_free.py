@@ -176,12 +176,15 @@ def test_on_a_cpu_the_model_that_ships_spares_the_3d_branch_its_beginning() -> N
     assert "3D" in start_from(given, begin_network(config.model, STREET8, None, 0), config.model, None, STREET8)
 
 
-def test_a_model_of_other_classes_is_refused(points_model: Path) -> None:
+def test_with_a_source_a_model_of_other_classes_is_no_beginning(
+    points_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = tiny_run.config(POINTS_ALONE[0], 1, *POINTS_ALONE[1:]).model
     fewer = LabelSpace(STREET8.config.model_copy(update={"classes": STREET8.config.classes[:5], "raw": {}}))
-    network = begin_network(config, fewer, None, 0)
-    with pytest.raises(ConfigError, match=r"expected those of 'street8'.*give another one, or none, with --checkpoint"):
-        start_from(load_checkpoint(points_model), network, config, None, fewer)
+    begun, untouched = (begin_network(config, fewer, None, 0) for _ in range(2))
+    assert start_from(load_checkpoint(points_model), begun, config, None, fewer) == ""
+    tiny_run.assert_same_state(begun.state_dict(), untouched.state_dict())
+    assert "training begins at random: the model that was given labels the classes ['road'" in caplog.text
 
 
 def test_other_settings_than_the_models_are_refused(tmp_path: Path, clip_model: Path) -> None:
