@@ -155,7 +155,14 @@ def _of_source_stage(values: dict[str, Any], source_stage: dict[str, Any]) -> di
         "train_on": "source",
         "schedule": "alternate",
         "teacher": None,
-        "losses": {"cross_modal_source": 0.0, "cross_modal_target": 0.0, "prompt_target": 0.0, "pseudo_label": 0.0},
+        "target_statistics": True,
+        "losses": {
+            "cross_modal_source": 0.0,
+            "cross_modal_target": 0.0,
+            "prompt_target": 0.0,
+            "pseudo_label": 0.0,
+            "pseudo_labels": "fused",
+        },
     }
     values = merged(merged(values, source_alone), source_stage) | {"method": SOURCE_STAGE}
     settings = parse_config(AdaptConfig, values, "source_stage of the benchmark")

@@ -146,7 +146,9 @@ def test_a_pupil_brings_its_teacher_of_the_same_seed(tmp_path: Path) -> None:
 
 def test_methods_of_one_network_begin_with_one_source_stage(tmp_path: Path) -> None:
     """Trained on the source's labels alone, whatever the method does later; other seeds have their own."""
-    methods = ["xmuda", "source_only", "clip2uda_pl", "oracle", "clip2uda_joint", "clip2uda_inject_one"]
+    of_clip = ["source_only", "clip2uda_pl", "clip2uda_pl_own", "oracle", "clip2uda_joint", "clip2uda_mixed_statistics"]
+    of_unet = ["xmuda", "xmuda_mixed_statistics"]
+    methods = [*of_clip, *of_unet, "clip2uda_inject_one"]
     plan = _plan(tmp_path, methods, seeds=2, source_stage={"steps": 9, "optimizer": {"learning_rate": 0.5}})
     stages = {run for run in plan.runs if is_source_stage(run)}
     assert len(stages) == 3 * 2
@@ -163,9 +165,8 @@ def test_methods_of_one_network_begin_with_one_source_stage(tmp_path: Path) -> N
             assert run.begins_with.seed == run.seed
             assert plan.runs.index(run.begins_with) < plan.runs.index(run)
     begins_with = {run.config.method: run.begins_with for run in plan.runs if run.seed == 1}
-    assert (
-        len({begins_with[name] for name in ("source_only", "clip2uda", "clip2uda_pl", "oracle", "clip2uda_joint")}) == 1
-    )
+    for of_network in ([*of_clip, "clip2uda"], of_unet):
+        assert len({begins_with[name] for name in of_network}) == 1
     assert begins_with["xmuda"] is not None
     assert begins_with["xmuda"].config.model.image_network == "unet"
 
