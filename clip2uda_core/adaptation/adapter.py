@@ -31,7 +31,7 @@ from clip2uda_core.config import merged, save_config
 from clip2uda_core.data.frame_store import Domain, FrameStore
 from clip2uda_core.data.loader import TrainingBatch, load_batches
 from clip2uda_core.errors import ConfigError
-from clip2uda_core.files import writing
+from clip2uda_core.files import remove_unfinished, writing
 from clip2uda_core.inference.segmenter import Segmenter, begin_network
 from clip2uda_core.labels import LabelSpace
 from clip2uda_core.losses import class_weights
@@ -124,6 +124,7 @@ class Adapter:
             branches = start_from(given, self.network, config.model, self._clip, self.labels)
             self._begun_with = f"begun with {branches} of ({given.header.training})" if branches else ""
         if process_rank() == 0:
+            remove_unfinished(self.out, "*")
             save_config(config, self.out / "config.yaml")
         wait_for_all()
 

@@ -125,3 +125,11 @@ def test_twenty_kills_at_any_moment_change_not_a_bit(tmp_path: Path) -> None:
         tiny_run.assert_same_state(*states)
         assert tiny_run.log(tmp_path / run) == tiny_run.log(whole)
         assert not [path for path in (tmp_path / run).rglob("*") if "unfinished" in path.name]
+
+
+def test_what_a_kill_left_of_the_settings_is_removed(tmp_path: Path) -> None:
+    left_over = tmp_path / ".config.yaml.unfinished-7767"
+    left_over.write_text("method: xm")
+    tiny_run.adapter(tiny_run.config("xmuda", 1), tmp_path)
+    assert not left_over.exists()
+    assert (tmp_path / "config.yaml").exists()
