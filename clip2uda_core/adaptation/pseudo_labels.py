@@ -1,5 +1,5 @@
 """Pseudo-labels of the target: a teacher's predictions, selected class by class over the whole data set (Li et al.
-2019, as xMUDA uses it, section 3.3), for a second run from scratch."""
+2019, as xMUDA uses it, section 3.3), for a second run, which begins where the first one began."""
 
 import json
 import logging

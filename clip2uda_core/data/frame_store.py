@@ -36,7 +36,7 @@ class TrainingFrame:
 
     xyz_m: (M, 3) float32, LiDAR frame. intensity: (M,) float32 or None. labels: (M,) uint8 or None.
     views: images at the size that the network gets. source: the frame's name, for messages.
-    pseudo_labels: (M, 2) uint8, of 2D and of 3D, or None.
+    pseudo_labels: (M, 2) uint8, what 2D and what 3D learns, or None.
     """
 
     xyz_m: NDArray[np.float32]
