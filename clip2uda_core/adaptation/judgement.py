@@ -163,7 +163,7 @@ def _page(
         created=f"{datetime.now():%Y-%m-%d %H:%M}",
         verdict=None if verdict is None else ShownVerdict("replace" if verdict.replace else "keep", verdict.reasons),
         warnings=(*warnings, *target.warnings, *(survey.sensors.warnings if survey else ())),
-        recordings=(Recording(target.name, target.describe().kind, target.pairing.complete + target.pairing.partial),),
+        recordings=(Recording(target.name, target.describe().kind, len(target)),),
         skipped=dict(target.pairing.dropped),
         findings=_findings(survey),
         overlays=overlays,
