@@ -20,7 +20,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording that was read: how many frames it gave, and how many (cloud, image) pairs are in them."""
+    """One recording that was read. frames: of its scans, with or without an image. pairs: (cloud, image) in them."""
 
     name: str
     kind: str = ""
