@@ -212,15 +212,16 @@ class Adapter:
         values = dict(zip(losses, sum_over_processes(stacked).tolist(), strict=True))
         if not all(map(math.isfinite, values.values())):
             raise not_finite(self.out, self.state.step + 1, values, batches)
-        parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        networks = [group["params"] for optimizer in optimizers for group in optimizer.param_groups]
         for optimizer in optimizers:
             optimizer.zero_grad()
         self._fabric.backward(stacked.sum())
-        sum_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.optimizer.max_gradient_norm)
-        if not torch.isfinite(norm):
-            values["gradient norm"] = float(norm)
-            raise not_finite(self.out, self.state.step + 1, values, batches)
+        sum_gradients([parameter for network in networks for parameter in network])
+        for network in networks:
+            norm = nn.utils.clip_grad_norm_(network, self.config.optimizer.max_gradient_norm)
+            if not torch.isfinite(norm):
+                values["gradient norm"] = float(norm)
+                raise not_finite(self.out, self.state.step + 1, values, batches)
         for optimizer in optimizers:
             optimizer.step()
         return values

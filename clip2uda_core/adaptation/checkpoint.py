@@ -48,7 +48,7 @@ class TrainingState:
         """A network before its first iteration."""
         prompt, representation = split_parameters(network)
         prompt_optimizer = Adam(prompt, config.prompt_learning_rate) if prompt and with_prompts else None
-        optimizer = Adam(representation, config.learning_rate)
+        optimizer = Adam([{"params": part} for part in representation], config.learning_rate)
         milestones = [round(share * steps) for share in config.decay_at]
         optimizers = [optimizer] if prompt_optimizer is None else [prompt_optimizer, optimizer]
         schedulers = [MultiStepLR(each, milestones, config.decay) for each in optimizers]
@@ -80,17 +80,17 @@ class TrainingState:
         set_generator_states(saved["generators"])
 
 
-def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What step (a) trains, and what step (b) trains: all weights of the network, each once, and none of CLIP's."""
-    prompt, representation = [], []
+def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[list[nn.Parameter]]]:
+    """What step (a) trains, and what step (b) trains, in 3D and in 2D, where there is a 2D branch: all weights of the
+    network, each once, and none of CLIP's."""
+    prompt: list[nn.Parameter] = []
+    of_points: list[nn.Parameter] = []
+    of_images: list[nn.Parameter] = []
+    parts = {"prompts": prompt, "adapter": prompt, "sparse_unet": of_points, "heads_3d": of_points}
+    parts |= dict.fromkeys(("decoder", "unet2d", "heads_2d"), of_images)
     for name, parameter in network.named_parameters():
-        module = name.split(".", 1)[0]
-        if module in ("prompts", "adapter"):
-            prompt.append(parameter)
-        else:
-            assert module in ("decoder", "unet2d", "heads_2d", "sparse_unet", "heads_3d"), f"{name} belongs to no step"
-            representation.append(parameter)
-    return prompt, representation
+        parts[name.split(".", 1)[0]].append(parameter)
+    return prompt, [part for part in (of_points, of_images) if part]
 
 
 def save_state(folder: Path, step: int, state: Mapping[str, Any]) -> Path:

@@ -118,7 +118,7 @@ class Iteration:
         """The 2D branch on CLIP at the P pixels where points are seen."""
         groups = p.batch.batch.groups
         return _join(
-            self._network.classify_pixels(visual, scores, group.uv_px)
+            self._network.classify_pixels(visual, scores, group.images, group.uv_px)
             for visual, scores, group in zip(p.visuals, maps, groups, strict=True)
         )
 

@@ -180,7 +180,7 @@ class Segmenter:
                 visual = self.clip.encode_images(group.images)
                 clock.lap("image_encoder")
                 scores = self.network.score_map(visual, self.network.text_target)
-                logits = self.network.classify_pixels(visual, scores, group.uv_px)
+                logits = self.network.classify_pixels(visual, scores, group.images, group.uv_px)
             points.append(group.points)
             probabilities.append(logits.main.softmax(1))
             clock.lap("image_decoder")

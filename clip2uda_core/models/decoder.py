@@ -8,14 +8,17 @@ from torch.nn import functional as F
 
 from clip2uda_core.config import Config
 from clip2uda_core.models.clip import VisualFeatures
+from clip2uda_core.models.spatial_prior import SpatialPrior, SpatialPriorConfig
 
 
 class DecoderConfig(Config):
     """channels: of every level and of the unified features. inject_levels: levels 1 (finest) to 4 that get the score
-    map; all four is the method's hierarchical interaction, fewer is an ablation."""
+    map; all four is the method's hierarchical interaction, fewer is an ablation. spatial_prior: convolutions on the image
+    for the two finest levels; None, an ablation, leaves all to CLIP's patches."""
 
     channels: PositiveInt = Field(default=64, multiple_of=8)
     inject_levels: tuple[Literal[1, 2, 3, 4], ...] = (1, 2, 3, 4)
+    spatial_prior: SpatialPriorConfig | None = SpatialPriorConfig()
 
 
 class SharedDecoder(nn.Module):
@@ -23,11 +26,11 @@ class SharedDecoder(nn.Module):
 
     A ViT gives all taps at one stride, the patch p. As in DenseCLIP's and ViTDet's pyramids they become strides p/4,
     p/2, p and 2p (4, 8, 16 and 32 pixels for p = 16). M is resized to each level and added through a 1x1 convolution,
-    then levels are summed from the coarsest to the finest.
+    then levels are summed from the coarsest to the finest. What the spatial prior sees of the image joins the two finest.
 
     The output stays at stride p/4: reading it bilinearly at the points equals bringing it to image resolution first
-    (see `lifting.lift`) at a small part of the time and memory. Normalisation is by groups and not over the batch,
-    so that no statistics of one domain are used in the other.
+    (see `lifting.lift`) at a small part of the time and memory. Normalisation is within each image and not over the
+    batch, so that no statistics of one domain are used in the other.
     """
 
     def __init__(self, config: DecoderConfig, clip_width: int, classes: int) -> None:
@@ -43,17 +46,22 @@ class SharedDecoder(nn.Module):
             ]
         )
         self.inject = nn.ModuleDict({str(level): nn.Conv2d(classes, channels, 1) for level in config.inject_levels})
+        self.spatial_prior = None if config.spatial_prior is None else SpatialPrior(config.spatial_prior, channels)
         self.smooth = nn.ModuleList(_Smooth(channels) for _ in range(4))
 
-    def forward(self, visual: VisualFeatures, scores: Tensor) -> Tensor:
-        """Features of B images and their score maps (B, K, h, w) to unified features (B, channels, 4h, 4w), which
-        cover the same `extent_px` as the taps."""
+    def forward(self, visual: VisualFeatures, scores: Tensor, images: Tensor) -> Tensor:
+        """Features of B images, their score maps (B, K, h, w) and the images themselves, (B, 3, H, W) uint8 RGB, to
+        unified features (B, channels, 4h, 4w), which cover the same `extent_px` as the taps."""
         levels = []
         for level, tap in enumerate(visual.taps, start=1):
             pyramid = self.resize[level - 1](self.lateral[level - 1](tap.to(scores.dtype)))
             if str(level) in self.inject:
                 pyramid = pyramid + self.inject[str(level)](_resize_scores(scores, level))
             levels.append(pyramid)
+
+        if self.spatial_prior is not None:
+            for level, detail in enumerate(self.spatial_prior(images, visual)):
+                levels[level] = levels[level] + detail
 
         merged = self.smooth[3](levels[3])
         for level in (2, 1, 0):

@@ -96,12 +96,14 @@ class Clip2udaNetwork(nn.Module):
             return score_map(visual, text.expand(len(visual.dense), -1, -1))
         return score_map(visual, self.adapter(text, visual))
 
-    def classify_pixels(self, visual: VisualFeatures, scores: Tensor, uv_px: Sequence[Tensor]) -> Logits:
+    def classify_pixels(
+        self, visual: VisualFeatures, scores: Tensor, images: Tensor, uv_px: Sequence[Tensor]
+    ) -> Logits:
         """The 2D branch at the P pixels where points are seen.
 
-        scores: M of the same B images. uv_px: per image (P_b, 2). The logits are in the order of the images.
+        scores: M of the same B images. images: (B, 3, H, W) uint8 RGB. uv_px: per image (P_b, 2). The logits are in the order of the images.
         """
-        features = self.decoder(visual, scores)
+        features = self.decoder(visual, scores, images)
         return self.heads_2d(lift(features, uv_px, visual.extent_px))
 
     def classify_images(self, images: Tensor, uv_px: Sequence[Tensor]) -> Logits:

@@ -20,12 +20,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording that was read. frames: of its scans, with or without an image. pairs: (cloud, image) in them."""
+    """One recording that was read. clouds: in it. frames: those of them that training got, with their images."""
 
     name: str
     kind: str = ""
+    clouds: int | None = None
     frames: int | None = None
-    pairs: int | None = None
     duration_s: float | None = None
 
 

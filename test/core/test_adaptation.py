@@ -75,17 +75,17 @@ def test_no_weight_of_clip_changes_and_none_is_trained_or_saved(tmp_path: Path) 
 
 def test_the_two_steps_share_no_weight_and_miss_none(tmp_path: Path) -> None:
     network = tiny_run.adapter(tiny_run.config(), tmp_path).network
-    prompt, representation = split_parameters(network)
+    prompt, (of_points, of_images) = split_parameters(network)
     everything = [id(parameter) for parameter in network.parameters()]
-    assert sorted(map(id, [*prompt, *representation])) == sorted(everything)
+    assert sorted(map(id, [*prompt, *of_points, *of_images])) == sorted(everything)
 
 
 def test_a_network_of_points_alone_has_nothing_for_images() -> None:
     network = build_network(ModelConfig(branches="3d"), LabelSpace.load("street8"), clip=None)
-    prompt, representation = split_parameters(network)
+    prompt, (of_points,) = split_parameters(network)
     assert prompt == []
     assert {name.split(".")[0] for name, _ in network.named_parameters()} == {"sparse_unet", "heads_3d"}
-    assert len(representation) == len(list(network.parameters()))
+    assert len(of_points) == len(list(network.parameters()))
 
 
 def test_each_step_gives_gradients_to_its_own_modules_alone(tmp_path: Path) -> None:

@@ -7,16 +7,18 @@ from clip2uda_core.config import parse_config
 from clip2uda_core.errors import ConfigError
 from clip2uda_core.models.clip import VisualFeatures
 from clip2uda_core.models.decoder import DecoderConfig, SharedDecoder, _double, _resize_scores
+from clip2uda_core.models.spatial_prior import SpatialPriorConfig
 
 WIDTH, CLASSES = 32, 4
 
 
-def inputs(rows: int, columns: int, count: int = 1) -> tuple[VisualFeatures, torch.Tensor]:
+def inputs(rows: int, columns: int, count: int = 1) -> tuple[VisualFeatures, torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(0)
     taps = tuple(torch.randn(count, WIDTH, rows, columns, generator=random) for _ in range(4))
     dense = torch.zeros(count, 8, rows, columns)
     visual = VisualFeatures(taps, dense, torch.zeros(count, 8), (16 * rows, 16 * columns), 16)
-    return visual, torch.rand(count, CLASSES, rows, columns, generator=random)
+    images = torch.randint(0, 256, (count, 3, 16 * rows, 16 * columns), dtype=torch.uint8, generator=random)
+    return visual, torch.rand(count, CLASSES, rows, columns, generator=random), images
 
 
 def decoder(config: DecoderConfig | None = None) -> SharedDecoder:
@@ -55,9 +57,9 @@ def test_cells_of_every_level_stay_where_they_are(grid: tuple[int, int]) -> None
 
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
 def test_every_tap_reaches_the_output_around_its_token(level: int) -> None:
-    visual, scores = inputs(17, 21)
+    visual, scores, images = inputs(17, 21)
     tap = visual.taps[level - 1].requires_grad_()
-    decoder()(visual, scores)[0, :, 32:36, 48:52].square().sum().backward()  # the output cells of token (8, 12)
+    decoder()(visual, scores, images)[0, :, 32:36, 48:52].square().sum().backward()  # the output cells of token (8, 12)
     assert tap.grad is not None
     weight = tap.grad[0].square().sum(0)
     rows, columns = torch.arange(17.0), torch.arange(21.0)
@@ -67,22 +69,31 @@ def test_every_tap_reaches_the_output_around_its_token(level: int) -> None:
 
 @pytest.mark.parametrize("levels", [(1, 2, 3, 4), (1,), (4,), ()])
 def test_the_score_map_enters_where_it_is_injected(levels: tuple[int, ...]) -> None:
-    visual, scores = inputs(5, 6)
+    visual, scores, images = inputs(5, 6)
     network = decoder(DecoderConfig(inject_levels=levels))
     assert sorted(network.inject) == [str(level) for level in levels]
-    changed = network(visual, scores + torch.rand_like(scores)) - network(visual, scores)
+    changed = network(visual, scores + torch.rand_like(scores), images) - network(visual, scores, images)
     assert (changed.abs().max() > 1e-4) == bool(levels)
     if levels:
-        network(visual, scores).square().sum().backward()
+        network(visual, scores, images).square().sum().backward()
         for level in levels:
             assert network.inject[str(level)].weight.grad.abs().sum() > 0
 
 
 def test_images_of_a_batch_do_not_see_each_other_even_in_training() -> None:
-    visual, scores = inputs(5, 6, count=2)
+    visual, scores, images = inputs(5, 6, count=2)
     network = decoder().train()
     first = VisualFeatures(tuple(t[:1] for t in visual.taps), visual.dense[:1], visual.pooled[:1], (80, 96), 16)
-    torch.testing.assert_close(network(visual, scores)[:1], network(first, scores[:1]), atol=1e-5, rtol=1e-4)
+    together, alone = network(visual, scores, images), network(first, scores[:1], images[:1])
+    torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("spatial_prior", [SpatialPriorConfig(), None])
+def test_the_image_itself_enters_by_the_spatial_prior_alone(spatial_prior: SpatialPriorConfig | None) -> None:
+    visual, scores, images = inputs(5, 6)
+    network = decoder(DecoderConfig(spatial_prior=spatial_prior))
+    changed = network(visual, scores, images.flip(-1)) - network(visual, scores, images)
+    assert (changed.abs().max() > 1e-3) == (spatial_prior is not None)
 
 
 def test_bad_settings_are_refused() -> None:

@@ -36,7 +36,7 @@ def test_shapes_of_both_branches() -> None:
     scores = net.score_map(visual, torch.randn(3, 128))
     assert scores.shape == (2, 3, 6, 10)
     assert scores.abs().max() <= 1
-    pixels = net.classify_pixels(visual, scores, group.uv_px)
+    pixels = net.classify_pixels(visual, scores, group.images, group.uv_px)
     assert pixels.main.shape == pixels.mimic.shape == (len(group.points), 3)
     assert not torch.equal(pixels.main, pixels.mimic)
     voxels = net.classify_voxels(data.voxels, data.voxel_features, 2)
@@ -58,7 +58,7 @@ def test_step_b_trains_the_rest() -> None:
     assert clip.text is not None
     visual = clip.encode_images(data.groups[0].images)
     scores = net.score_map(visual, net.prompts(clip.text, CLASSES, "source"))
-    pixels = net.classify_pixels(visual, scores.detach(), data.groups[0].uv_px)
+    pixels = net.classify_pixels(visual, scores.detach(), data.groups[0].images, data.groups[0].uv_px)
     voxels = net.classify_voxels(data.voxels, data.voxel_features, 2)
     loss = sum(part.square().sum() for part in (pixels.main, pixels.mimic, voxels.main, voxels.mimic))
     assert isinstance(loss, torch.Tensor)
@@ -70,7 +70,7 @@ def test_a_joint_step_trains_everything() -> None:
     assert clip.text is not None
     visual = clip.encode_images(data.groups[0].images)
     scores = net.score_map(visual, net.prompts(clip.text, CLASSES, "target"))
-    pixels = net.classify_pixels(visual, scores, data.groups[0].uv_px)
+    pixels = net.classify_pixels(visual, scores, data.groups[0].images, data.groups[0].uv_px)
     assert trained_by(net, pixels.main.sum()) == {"prompts", "adapter", "decoder", "heads_2d"}
 
 
@@ -81,7 +81,7 @@ def test_clip_is_neither_trained_nor_saved() -> None:
     visual = clip.encode_images(data.groups[0].images)
     assert clip.text is not None
     scores = net.score_map(visual, net.prompts(clip.text, CLASSES, "source"))
-    net.classify_pixels(visual, scores, data.groups[0].uv_px).main.square().sum().backward()
+    net.classify_pixels(visual, scores, data.groups[0].images, data.groups[0].uv_px).main.square().sum().backward()
     optimizer.step()
     assert type(clip)(clip.visual, clip.text, clip.dimensions, clip.config).weight_hash == before
     ours = {value.data_ptr() for value in net.state_dict().values()}

@@ -5,6 +5,7 @@ tested is the way, not the quality.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,8 @@ def test_a_run_leaves_a_model_a_verdict_and_a_page(adapted: Path, drive: Path) -
     page = (adapted / "report.html").read_text()
     assert "Keep the old checkpoint" in page
     assert "64 beams" in page
+    read = page[page.index("Frames for training") : page.index("What was found")]
+    assert re.findall(r'class="number">([^<]*)<', read) == ["Duration", str(FRAMES), str(FRAMES), "0.2 s"]
 
 
 def test_a_finished_run_that_is_resumed_is_not_judged_again(adapted: Path, drive: Path) -> None:

@@ -116,6 +116,11 @@ class Reader(ABC):
     def __iter__(self) -> Iterator[Frame]:
         """Reads from the start."""
 
+    @property
+    def parts(self) -> tuple["Reader", ...]:
+        """The recordings that are read, one after the other."""
+        return (self,)
+
     @abstractmethod
     def describe(self) -> SourceDescription:
         """What the recording holds."""

@@ -52,6 +52,10 @@ class SeveralReader(Reader):
             told = "\n".join(f"  {reason}" for reason in dict.fromkeys(self.warnings + reasons))
             raise DataError(f"{self.name}: none of {len(self)} clouds became a frame\n{told}")
 
+    @property
+    def parts(self) -> tuple[Reader, ...]:
+        return self._readers
+
     def describe(self) -> SourceDescription:
         """One entry for each stream that recordings share, with the messages of all of them."""
         parts = [reader.describe() for reader in self._readers]
