@@ -39,6 +39,11 @@ ARGUMENTS = [
 def start_nodes(context: LaunchContext) -> list[Node]:
     """The nodes; an argument that is empty leaves the decision to the parameter file."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    if given["bag"] and not given["points"]:
+        raise ValueError(
+            f"bag:={given['bag']} needs points:=TOPIC, its topic of clouds, or nothing of it reaches the node; "
+            f"`clip2uda inspect {given['bag']}` lists its topics"
+        )
     cameras = listed(given["cameras"])
     use_sim_time = (given["use_sim_time"] or str(bool(given["bag"]))).lower() == "true"
     parameters = {name: given[name] for name in ("checkpoint", "calibration") if given[name]}
@@ -63,7 +68,7 @@ def start_nodes(context: LaunchContext) -> list[Node]:
     )
     nodes = [segmenter]
     if given["bag"]:
-        play = [given["bag"], "--clock", *(["--wait-for", given["points"]] if given["points"] else [])]
+        play = [given["bag"], "--clock", "--wait-for", given["points"]]
         nodes.append(Node(package=PACKAGE, executable="clip2uda_play", arguments=play, **common))
     if given["rviz"].lower() == "true":
         nodes.append(rviz(given, cameras[0] if cameras else "front", use_sim_time, common))

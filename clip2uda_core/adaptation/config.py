@@ -58,8 +58,8 @@ class LossConfig(Config):
 
 class OptimizerConfig(Config):
     """Adam; `decay` multiplies both learning rates at the given shares of the run. prompt_learning_rate: of context
-    tokens and adapter. max_gradient_norm: longer gradients are shortened to this: of the prompts, of the 2D and of the 3D
-    network, each by itself."""
+    tokens and adapter. max_gradient_norm: longer gradients are shortened to this; those of prompts, of 2D and of 3D
+    each by themselves."""
 
     learning_rate: PositiveFloat = 1e-3
     prompt_learning_rate: PositiveFloat = 1e-4

@@ -13,8 +13,8 @@ from clip2uda_core.models.spatial_prior import SpatialPrior, SpatialPriorConfig
 
 class DecoderConfig(Config):
     """channels: of every level and of the unified features. inject_levels: levels 1 (finest) to 4 that get the score
-    map; all four is the method's hierarchical interaction, fewer is an ablation. spatial_prior: convolutions on the image
-    for the two finest levels; None, an ablation, leaves all to CLIP's patches."""
+    map; all four is the method's hierarchical interaction, fewer is an ablation. spatial_prior: None, an ablation,
+    leaves the two finest levels to CLIP's patches."""
 
     channels: PositiveInt = Field(default=64, multiple_of=8)
     inject_levels: tuple[Literal[1, 2, 3, 4], ...] = (1, 2, 3, 4)
@@ -26,7 +26,7 @@ class SharedDecoder(nn.Module):
 
     A ViT gives all taps at one stride, the patch p. As in DenseCLIP's and ViTDet's pyramids they become strides p/4,
     p/2, p and 2p (4, 8, 16 and 32 pixels for p = 16). M is resized to each level and added through a 1x1 convolution,
-    then levels are summed from the coarsest to the finest. What the spatial prior sees of the image joins the two finest.
+    then levels are summed from the coarsest to the finest. The two finest also get what convolutions on the image see.
 
     The output stays at stride p/4: reading it bilinearly at the points equals bringing it to image resolution first
     (see `lifting.lift`) at a small part of the time and memory. Normalisation is within each image and not over the

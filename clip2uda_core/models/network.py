@@ -101,7 +101,8 @@ class Clip2udaNetwork(nn.Module):
     ) -> Logits:
         """The 2D branch at the P pixels where points are seen.
 
-        scores: M of the same B images. images: (B, 3, H, W) uint8 RGB. uv_px: per image (P_b, 2). The logits are in the order of the images.
+        scores: M of the same B images. images: (B, 3, H, W) uint8 RGB. uv_px: per image (P_b, 2). The logits are in the
+        order of the images.
         """
         features = self.decoder(visual, scores, images)
         return self.heads_2d(lift(features, uv_px, visual.extent_px))

@@ -203,9 +203,18 @@ def test_it_plays_a_bag_in_its_own_time(
 
 @pytest.mark.ros
 @needs_launch
-def test_more_topics_than_cameras_are_refused_with_what_to_do(installed: Path, domain: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("image:=/l/image,/r/image", "image has 2 topics for 1 cameras; name them: cameras:=left,right"),
+        ("bag:=drive.mcap", "bag:=drive.mcap needs points:=TOPIC, its topic of clouds"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_to_do(
+    argument: str, message: str, installed: Path, domain: int, tmp_path: Path
+) -> None:
     result = subprocess.run(
-        [*Included().command(LAUNCH_FILE), "image:=/l/image,/r/image"],
+        [*Included().command(LAUNCH_FILE), argument],
         env={
             **os.environ,
             "AMENT_PREFIX_PATH": str(installed),
@@ -217,4 +226,4 @@ def test_more_topics_than_cameras_are_refused_with_what_to_do(installed: Path, d
         cwd=tmp_path,
     )
     assert result.returncode != 0
-    assert "image has 2 topics for 1 cameras; name them: cameras:=left,right" in result.stdout + result.stderr
+    assert message in result.stdout + result.stderr
