@@ -83,29 +83,39 @@ def test_a_run_leaves_a_model_a_verdict_and_a_page(adapted: Path, drive: Path) -
     new = (adapted / "model.safetensors").read_bytes()
     assert (chosen == new) == (verdict["decision"] == "replace")
     assert verdict["scan_pairs"] == FRAMES - 1
-    assert verdict["decision"] == "keep", "a model of one step is no better than the one that ships"
     page = (adapted / "report.html").read_text()
-    assert "Keep the old checkpoint" in page
+    assert ("Keep the old checkpoint" in page) == (verdict["decision"] == "keep")
     assert "64 beams" in page
     read = page[page.index("Frames for training") : page.index("What was found")]
     assert re.findall(r'class="number">([^<]*)<', read) == ["Duration", str(FRAMES), str(FRAMES), "0.2 s"]
 
 
 def test_a_finished_run_that_is_resumed_is_not_judged_again(adapted: Path, drive: Path) -> None:
+    decision = json.loads((adapted / "verdict.json").read_text())["decision"]
     left = {name: (adapted / name).stat().st_mtime_ns for name in ("verdict.json", "report.html", "chosen.safetensors")}
     said = adapt(drive, adapted, "--resume")
     assert {name: (adapted / name).stat().st_mtime_ns for name in left} == left
-    assert "judged before: keep" in said
+    assert f"judged before: {decision}" in said
     assert str(adapted / "chosen.safetensors") in said
     assert str(adapted / "report.html") in said
     assert "without labels: agreement_2d_3d" in said
     (adapted / "report.html").unlink()
-    assert "keep: the old model stays" in adapt(drive, adapted, "--resume")
+    said = adapt(drive, adapted, "--resume")
+    assert ("keep: the old model stays" in said) == (decision == "keep")
     assert "64 beams" in (adapted / "report.html").read_text()
 
 
+def test_a_model_that_training_ruined_is_not_taken(adapted: Path, drive: Path, tmp_path: Path) -> None:
+    source = f"synthetic:{adapted / 'source' / 'source_scenario.yaml'}:source:train"
+    said = adapt(drive, tmp_path / "run", "--source", source, "--set", "optimizer.learning_rate=1.0")
+    assert "keep: the old model stays" in said
+    assert "Keep the old checkpoint" in (tmp_path / "run" / "report.html").read_text()
+    chosen = (tmp_path / "run" / "chosen.safetensors").read_bytes()
+    assert chosen == config_file("default", "checkpoints", ".safetensors").read_bytes()
+
+
 def test_without_a_source_the_model_in_use_teaches_itself(drive: Path, tmp_path: Path) -> None:
-    """The default checkpoint, which is of points alone; a state before the first iteration, and one after it."""
+    """The default checkpoint; a state before the first iteration, and one after it."""
     out = tmp_path / "run"
     options = ["--source", "none", "--patience", "3", "--steps", "2"]
     said = adapt(drive, out, *options, "--set", "save_every=1", "--time-budget", "1h")
