@@ -2,7 +2,8 @@
 
 import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,8 @@ IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of Image
 class UNet2dConfig(Config):
     """encoder: xMUDA has resnet34; resnet18 has half of its blocks. width: channels of the first stage; torchvision's
     weights need 64. channels: of the features that come out. dropout: after the two coarsest stages of the encoder.
+    norm: xMUDA has batch norm, for batches of eight. `instance` is over each image by itself: what batch norm trains
+        with in batches of one image and then, unlike batch norm, has at inference too.
     weights: of the encoder, before training: a .pth or .safetensors file with torchvision's names, or torchvision's own
         name for them, such as IMAGENET1K_V1, which it downloads; None starts at random.
     """
@@ -37,6 +40,13 @@ class UNet2dConfig(Config):
     width: PositiveInt = Field(default=64, multiple_of=8)
     channels: PositiveInt = Field(default=64, multiple_of=8)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    norm: Literal["batch", "instance"] = "batch"
+
+
+Norm = Callable[[int], nn.Module]
+"""Makes the normalisation of so many channels."""
+
+NORMS: dict[str, Norm] = {"batch": BatchNorm2d, "instance": partial(nn.InstanceNorm2d, affine=True)}
 
 
 class UNet2d(nn.Module):
@@ -48,10 +58,10 @@ class UNet2d(nn.Module):
 
     def __init__(self, config: UNet2dConfig) -> None:
         super().__init__()
-        width = config.width
-        self.encoder = _Encoder(BLOCKS[config.encoder], width, config.dropout)
+        width, norm = config.width, NORMS[config.norm]
+        self.encoder = _Encoder(BLOCKS[config.encoder], width, config.dropout, norm)
         self.decoder = nn.ModuleList(
-            _Stage(8 * width // 2**level, max(width, 4 * width // 2**level)) for level in range(4)
+            _Stage(8 * width // 2**level, max(width, 4 * width // 2**level), norm) for level in range(4)
         )
         self.narrow = nn.Conv2d(width, config.channels, 1)
         self._mean: Tensor
@@ -99,14 +109,14 @@ class UNet2d(nn.Module):
 class _Encoder(nn.Module):
     """A ResNet without its classifier. Parts have torchvision's names, so that its weights fit."""
 
-    def __init__(self, blocks: tuple[int, ...], width: int, dropout: float) -> None:
+    def __init__(self, blocks: tuple[int, ...], width: int, dropout: float, norm: Norm) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = BatchNorm2d(width)
-        self.layer1 = _stage_of_blocks(width, width, blocks[0], stride=1)
-        self.layer2 = _stage_of_blocks(width, 2 * width, blocks[1], stride=2)
-        self.layer3 = _stage_of_blocks(2 * width, 4 * width, blocks[2], stride=2)
-        self.layer4 = _stage_of_blocks(4 * width, 8 * width, blocks[3], stride=2)
+        self.bn1 = norm(width)
+        self.layer1 = _stage_of_blocks(width, width, blocks[0], 1, norm)
+        self.layer2 = _stage_of_blocks(width, 2 * width, blocks[1], 2, norm)
+        self.layer3 = _stage_of_blocks(2 * width, 4 * width, blocks[2], 2, norm)
+        self.layer4 = _stage_of_blocks(4 * width, 8 * width, blocks[3], 2, norm)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -121,16 +131,16 @@ class _Encoder(nn.Module):
 class _Stage(nn.Module):
     """Doubles the resolution and joins what the encoder had there."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
         super().__init__()
         self.up = nn.Sequential(
             nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2, bias=False),
-            BatchNorm2d(out_channels),
+            norm(out_channels),
             nn.ReLU(inplace=True),
         )
         self.join = nn.Sequential(
             nn.Conv2d(2 * out_channels, out_channels, 3, padding=1, bias=False),
-            BatchNorm2d(out_channels),
+            norm(out_channels),
             nn.ReLU(inplace=True),
         )
 
@@ -138,14 +148,12 @@ class _Stage(nn.Module):
         return self.join(torch.cat([skipped, self.up(coarse)], 1))
 
 
-def _stage_of_blocks(in_channels: int, out_channels: int, count: int, stride: int) -> nn.Sequential:
+def _stage_of_blocks(in_channels: int, out_channels: int, count: int, stride: int, norm: Norm) -> nn.Sequential:
     downsample = None
     if stride > 1:
-        downsample = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), BatchNorm2d(out_channels)
-        )
-    first = BasicBlock(in_channels, out_channels, stride, downsample, norm_layer=BatchNorm2d)
-    others = [BasicBlock(out_channels, out_channels, norm_layer=BatchNorm2d) for _ in range(count - 1)]
+        downsample = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm(out_channels))
+    first = BasicBlock(in_channels, out_channels, stride, downsample, norm_layer=norm)
+    others = [BasicBlock(out_channels, out_channels, norm_layer=norm) for _ in range(count - 1)]
     return nn.Sequential(first, *others)
 
 

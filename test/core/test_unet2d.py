@@ -67,6 +67,18 @@ def test_a_feature_is_read_where_its_pixel_is() -> None:
     assert read.tolist() == pytest.approx([float(value) for value in expected], rel=1e-3)
 
 
+def test_instance_norm_sees_an_image_in_training_as_at_inference_and_whatever_is_beside_it() -> None:
+    images = _images(2, 64, 96)
+    networks = {norm: UNet2d(UNet2dConfig(width=8, channels=8, dropout=0, norm=norm)) for norm in ("batch", "instance")}
+    alike = {}
+    with torch.no_grad():
+        for norm, network in networks.items():
+            trained, inferred, alone = network.train()(images), network.eval()(images), network(images[:1])
+            alike[norm] = torch.allclose(trained, inferred, atol=1e-4)
+            assert torch.allclose(inferred[:1], alone, atol=1e-4)
+    assert alike == {"batch": False, "instance": True}
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet34"])
 def test_the_encoder_with_torchvisions_weights_is_torchvisions(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
