@@ -23,10 +23,10 @@ _OF_IMAGES = ("prompts", "adapter", "decoder", "unet2d", "heads_2d", "text_targe
 def check_same_model(before: ModelConfig, now: ModelConfig) -> None:
     """Raises ConfigError when a model's weights would mean something else in a run's network. The name of CLIP's
     weights may differ: `start_from` compares the weights themselves."""
-    old, new = _without_weights(before), _without_weights(now)
-    different = [name for name in old if old[name] != new[name]]
+    old, new = _settings(before), _settings(now)
+    different = [name for name in old | new if old.get(name) != new.get(name)]
     if different:
-        listed = "; ".join(f"model.{name}: {old[name]}, not {new[name]}" for name in different)
+        listed = "; ".join(f"model.{name}: {old.get(name)}, not {new.get(name)}" for name in different)
         raise ConfigError(
             f"a run without a source has the settings of the model that it begins with: {listed}; leave --set model.*, "
             f"and --clip with another model, out"
@@ -83,26 +83,25 @@ def _begin_target_prompt(network: Clip2udaNetwork, clip: FrozenClip, class_promp
         network.prompts.target.copy_(network.prompts.source)
 
 
-def _without_weights(model: ModelConfig) -> dict[str, Any]:
-    settings = model.model_dump(mode="json")
-    del settings["clip"]["weights"]
-    return settings
+def _settings(model: ModelConfig) -> dict[str, Any]:
+    """All that the tensors of a model depend on; nothing of the 2D network that it does not have."""
+    of_both = {"branches": model.branches, "image_network": model.image_network if model.uses_images else None}
+    return of_both | _settings_of_points(model) | _settings_of_images(model)
 
 
 def _settings_of_points(model: ModelConfig) -> dict[str, Any]:
-    """All that the tensors of the 3D branch depend on, and what they mean."""
-    prepare = model.prepare.model_dump(exclude={"image_max_width_px"})
-    return {"prepare": prepare, "sparse_unet": model.network.sparse_unet}
+    """Of the 3D branch, by name."""
+    prepare = model.prepare.model_dump(mode="json", exclude={"image_max_width_px"})
+    return {"prepare": prepare, "network.sparse_unet": model.network.sparse_unet.model_dump(mode="json")}
 
 
 def _settings_of_images(model: ModelConfig) -> dict[str, Any]:
-    """The same of the 2D branch; {} where a model has none."""
+    """Of the 2D branch, by name; {} where a model has none."""
     if not model.uses_images:
         return {}
-    settings = _without_weights(model)
-    of_network = settings["network"]
-    of_image = {"image_max_width_px": settings["prepare"]["image_max_width_px"]}
-    if not model.uses_clip:
-        return of_image | {"unet2d": of_network["unet2d"]}
-    kept = ("prompts", "adapter", "decoder")
-    return of_image | {"clip": settings["clip"]} | {name: of_network[name] for name in kept}
+    settings: dict[str, Any] = {"prepare.image_max_width_px": model.prepare.image_max_width_px}
+    if model.uses_clip:
+        settings["clip"] = model.clip.model_dump(mode="json", exclude={"weights"})
+    parts = ("prompts", "adapter", "decoder") if model.uses_clip else ("unet2d",)
+    of_network = model.network.model_dump(mode="json", include=set(parts))
+    return settings | {f"network.{part}": of_network[part] for part in parts}

@@ -8,6 +8,7 @@ import yaml
 from clip2uda_core.adaptation.config import AdaptConfig
 from clip2uda_core.config import merged, parse_config, read_yaml
 from clip2uda_core.errors import ConfigError
+from clip2uda_core.inference.segmenter import ModelConfig
 from clip2uda_core.models.checkpoint import Checkpoint
 from clip2uda_core.paths import config_file
 
@@ -25,9 +26,10 @@ def is_source_free(method: str) -> bool:
 def settings_of_model(model: Checkpoint) -> dict[str, Any]:
     """What a method without a source takes from the model that is given: its own settings and, where it looks at no
     image, no losses between 2D and 3D."""
-    config = model.header.config
-    points_alone = config.get("branches") == "3d"
-    return {"model": config} | ({"losses": {"cross_modal_target": 0.0}} if points_alone else {})
+    # With the defaults of settings that are younger than the model: a budget's are not the model's.
+    config = parse_config(ModelConfig, model.header.config, "the model to begin with")
+    no_image = {} if config.uses_images else {"losses": {"cross_modal_target": 0.0}}
+    return {"model": config.model_dump(mode="json")} | no_image
 
 
 def load_method(

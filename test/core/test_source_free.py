@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from clip2uda_core.adaptation.adapter import Adapter
 from clip2uda_core.adaptation.checkpoint import load_newest_state
 from clip2uda_core.adaptation.config import AdaptConfig
-from clip2uda_core.adaptation.initial_weights import start_from
+from clip2uda_core.adaptation.initial_weights import check_same_model, start_from
 from clip2uda_core.adaptation.methods import is_source_free, load_method, settings_of_model
 from clip2uda_core.cli import app
 from clip2uda_core.cli.source_free import settings_to_begin_with
@@ -190,6 +190,17 @@ def test_with_a_source_a_model_of_other_classes_is_no_beginning(
 def test_other_settings_than_the_models_are_refused(tmp_path: Path, clip_model: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.prepare: .*1\.0.*not .*2\.0.*leave --set model"):
         _adapter(clip_model, tmp_path, "model.prepare.voxel_size_m=2.0")
+
+
+def test_settings_of_a_network_that_the_model_does_not_have_are_none_of_its_own() -> None:
+    """The model that ships has no U-Net; what a budget says of one is nothing to it."""
+    with_clip = tiny_run.config("clip2uda", 1).model
+    other_unet = tiny_run.config("clip2uda", 1, "model.network.unet2d={width: 8, norm: instance}").model
+    check_same_model(with_clip, other_unet)
+    with pytest.raises(ConfigError, match=r"model\.network\.unet2d: "):
+        check_same_model(*(each.model_copy(update={"image_network": "unet"}) for each in (with_clip, other_unet)))
+    with pytest.raises(ConfigError, match=r"model\.branches: 3d, not 2d\+3d"):
+        check_same_model(with_clip.model_copy(update={"branches": "3d"}), with_clip)
 
 
 def test_classes_that_do_not_ship_are_written_into_the_run(tmp_path: Path, points_model: Path) -> None:

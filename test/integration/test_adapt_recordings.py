@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from clip2uda_core.cli import app
 from clip2uda_core.data.bag_writer import BagWriter
 from clip2uda_core.data.readers import ReaderOptions, open_source
-from clip2uda_core.inference.segmenter import Segmenter
+from clip2uda_core.inference.segmenter import ModelConfig, Segmenter
 from clip2uda_core.labels import LabelSpace
 from clip2uda_core.models.checkpoint import load_checkpoint
 from clip2uda_core.paths import config_file
@@ -128,7 +128,7 @@ def test_without_a_source_the_model_in_use_teaches_itself(drive: Path, tmp_path:
     assert not (out / "source").exists(), "nothing was simulated"
     given = load_checkpoint(config_file("default", "checkpoints", ".safetensors"))
     made = load_checkpoint(out / "model.safetensors")
-    assert made.header.config == given.header.config
+    assert ModelConfig(**made.header.config) == ModelConfig(**given.header.config)
     assert set(json.loads((out / "log.jsonl").read_text().splitlines()[0])) >= {"pseudo_label_3d"}
 
     verdict = json.loads((out / "verdict.json").read_text())
