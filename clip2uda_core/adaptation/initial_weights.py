@@ -28,8 +28,8 @@ def check_same_model(before: ModelConfig, now: ModelConfig) -> None:
     if different:
         listed = "; ".join(f"model.{name}: {old.get(name)}, not {new.get(name)}" for name in different)
         raise ConfigError(
-            f"a run without a source has the settings of the model that it begins with: {listed}; leave --set model.*, "
-            f"and --clip with another model, out"
+            f"the run has the settings of the model that it begins with: {listed}; leave --set model.*, and --clip "
+            f"with another model, out"
         )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import yaml
 from clip2uda_core.adaptation.checkpoint import check_identity
 from clip2uda_core.adaptation.config import AdaptConfig
 from clip2uda_core.adaptation.report import Report
+from clip2uda_core.adaptation.run import MODEL
+from clip2uda_core.benchmark.source_models import SourceModel, SourceModels, source_model_of
 from clip2uda_core.config import load_config, merged, parse_config, read_yaml
 from clip2uda_core.errors import ConfigError, DataError
 from clip2uda_core.files import write_text
@@ -25,20 +27,28 @@ SOURCE_STAGE = "source_stage"
 class PlannedRun:
     """One run: a method's settings, in a YAML file of their own, with one seed, in one folder.
 
-    begins_with: the run whose model it begins with. teacher: the run whose model makes its pseudo-labels.
+    begins_with: the run whose model it begins with, or a model that is there already. teacher: the run whose model
+    makes its pseudo-labels.
     """
 
     config: AdaptConfig
     settings: Path
     seed: int
     folder: Path
-    begins_with: "PlannedRun | None" = None
+    begins_with: "PlannedRun | SourceModel | None" = None
     teacher: "PlannedRun | None" = None
 
     @property
     def needs(self) -> list["PlannedRun"]:
         """The runs that come first."""
-        return [run for run in (self.begins_with, self.teacher) if run is not None]
+        return [run for run in (self.begins_with, self.teacher) if isinstance(run, PlannedRun)]
+
+    @property
+    def initial_model(self) -> Path | None:
+        """The checkpoint that it begins with; None: it begins at random."""
+        if isinstance(self.begins_with, PlannedRun):
+            return self.begins_with.folder / MODEL
+        return None if self.begins_with is None else self.begins_with.path
 
     @property
     def name(self) -> str:
@@ -59,6 +69,7 @@ class Plan:
 
     methods: as asked for, in the table's order. Among `runs` are also teachers that were not asked for, and the source
     stages: trained on the labelled source alone, one for each seed and each network that the methods train.
+    source_models: those that all seeds begin with in their place, by 2D network.
     """
 
     scenario: str
@@ -66,6 +77,7 @@ class Plan:
     methods: tuple[str, ...]
     seeds: int
     runs: tuple[PlannedRun, ...]
+    source_models: SourceModels = field(default_factory=dict)
 
     def of(self, method: str) -> list[PlannedRun]:
         return [run for run in self.runs if run.config.method == method]
@@ -87,21 +99,31 @@ def read_settings(path: Path, steps: int | None, source_steps: int | None, featu
     return values
 
 
-def make_plan(scenario: str, methods: Sequence[str], seeds: int, settings: Mapping[str, Any], folder: Path) -> Plan:
+def make_plan(
+    scenario: str,
+    methods: Sequence[str],
+    seeds: int,
+    settings: Mapping[str, Any],
+    folder: Path,
+    source_models: SourceModels | None = None,
+) -> Plan:
     """Writes each method's settings into `folder` and plans its runs there.
 
-    settings: see `read_settings`. Raises ConfigError for a method or setting that there is not, and for runs that were
-    begun in this folder with others.
+    settings: see `read_settings`. source_models: in place of source stages. Raises ConfigError for a method or setting
+    that there is not, for a model that does not fit, and for runs that were begun in this folder with other settings.
     """
-    common = {**settings, "initial": "given" if "source_stage" in settings else "random"}
+    source_models = source_models or {}
+    common = {**settings, "initial": "given" if source_models or "source_stage" in settings else "random"}
     source_stage = common.pop("source_stage", None)
     runs: dict[tuple[str, int], PlannedRun] = {}
 
     def add(values: dict[str, Any], seed: int, origin: str) -> PlannedRun:
         config = parse_config(AdaptConfig, values, f"{origin} with the settings of the benchmark")
         if (config.method, seed) not in runs:
-            begins_with = None
-            if config.initial == "given":
+            begins_with: PlannedRun | SourceModel | None = None
+            if config.initial == "given" and source_models:
+                begins_with = source_model_of(config, source_models)
+            elif config.initial == "given":
                 begins_with = add(_of_source_stage(values, source_stage), seed, "source_stage")
             teacher = add_method(config.teacher, seed) if config.teacher is not None else None
             path = folder / config.method / "method.yaml"
@@ -127,12 +149,12 @@ def make_plan(scenario: str, methods: Sequence[str], seeds: int, settings: Mappi
             f"methods of a benchmark share one number of steps, got {sorted(all_steps)}; give --steps, or set steps in "
             f"the YAML of --settings"
         )
-    return Plan(scenario, all_steps.pop(), tuple(names), seeds, tuple(runs.values()))
+    return Plan(scenario, all_steps.pop(), tuple(names), seeds, tuple(runs.values()), source_models)
 
 
 def check_data(folder: Path, data: Mapping[str, Any]) -> None:
-    """Remembers which recordings, and how many frames of them, the runs in a folder are about, and which source stage
-    they begin with. Raises ConfigError when those that are there already are about others."""
+    """Remembers which recordings, and how many frames of them, the runs in a folder are about, and what they begin
+    with. Raises ConfigError when those that are there already are about others."""
     path = folder / "data.yaml"
     if path.exists():
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from clip2uda_core.adaptation.report import Report, Summary
 from clip2uda_core.benchmark.plan import Plan, is_source_stage
+from clip2uda_core.benchmark.source_models import SourceModels
 
 MODALITIES = ("2d", "3d", "fused")
 SIGNALS = {
@@ -20,13 +21,15 @@ SIGNALS = {
 class Results:
     """Reports of the finished runs, by method and seed; methods in the table's order, those without any too.
 
-    source_stages: those of the models that the runs begin with, by their names and seeds.
+    source_stages: those of the models that the runs begin with, by their names and seeds. source_models: models that
+    they begin with in place of these.
     """
 
     scenario: str
     steps: int
     methods: Mapping[str, Mapping[int, Report]]
     source_stages: Mapping[str, Mapping[int, Report]] = field(default_factory=dict)
+    source_models: SourceModels = field(default_factory=dict)
 
     @staticmethod
     def of(plan: Plan) -> "Results":
@@ -36,7 +39,7 @@ class Results:
 
         stages = dict.fromkeys(run.config.method for run in plan.runs if is_source_stage(run))
         methods, of_stages = ({name: finished(name) for name in names} for names in (plan.methods, stages))
-        return Results(plan.scenario, plan.steps, methods, of_stages)
+        return Results(plan.scenario, plan.steps, methods, of_stages, plan.source_models)
 
     @property
     def runs(self) -> list[Report]:

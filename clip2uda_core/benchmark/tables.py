@@ -68,6 +68,17 @@ def _last_table(results: Results) -> str:
 
 def _source_stage(results: Results) -> str:
     """What the runs begin with, where they do not at random."""
+    heading = "## The models that the runs begin with\n\n"
+    if results.source_models:
+        given = [
+            f"- `{model.path.name}`, sha256 {model.weights[:12]}: {model.training}"
+            for model in results.source_models.values()
+        ]
+        about = (
+            "The runs of all seeds that train the same network begin with the same model; a seed draws frames and "
+            "augmentation."
+        )
+        return heading + about + "\n\n" + "\n".join(given)
     rows = []
     for name, reports in results.source_stages.items():
         scores = [spread(values_of(reports, partial(_last_miou, modality))) for modality in MODALITIES]
@@ -78,7 +89,7 @@ def _source_stage(results: Results) -> str:
         "source alone. These models, on the same test frames:"
     )
     table = _table(["model", "seeds", "iterations", "2D", "3D", "fused"], rows)
-    return f"## The models that the runs begin with\n\n{about}\n\n{table}" if rows else ""
+    return f"{heading}{about}\n\n{table}" if rows else ""
 
 
 def _best_table(results: Results) -> str:

@@ -37,14 +37,24 @@ def benchmark(
             min=0,
         ),
     ] = None,
+    begin_with: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A model of the source alone, trained before, that the runs of all seeds begin with in place of "
+            "training one; one for each 2D network (CLIP, U-Net) that the methods have: repeat it.",
+            metavar="CHECKPOINT",
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; they share the cores evenly.", min=1)] = 1,
     name: Annotated[str | None, typer.Option(help="Name of the tables; default: the scenario's.")] = None,
     settings: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Settings that all methods share: one of config/benchmarks, or a YAML file.", metavar="NAME|FILE"
+            help="Settings that all methods share: one of config/benchmarks, or a YAML file; default: the scenario's "
+            "own, where it has some there, else `standard`.",
+            metavar="NAME|FILE",
         ),
-    ] = "cpu",
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="Recording to adapt to, where the scenario's target is a real one.")
     ] = None,
@@ -66,14 +76,17 @@ def benchmark(
         clip2uda benchmark --scenario day_to_night --methods source_only,clip2uda --seeds 1 --source-steps 40
         --steps 20 --max-frames 16 --out small
 
+        clip2uda benchmark --scenario day_to_night --begin-with clip/model.safetensors --begin-with
+        unet/model.safetensors --out benchmarks
+
         clip2uda benchmark --scenario sim_to_kitti --target 2011_09_26_drive_0001_sync --test dataset/sequences/00
         --out benchmarks
     """
-    from clip2uda_core.adaptation.run import MODEL
     from clip2uda_core.benchmark.figures import draw_bars
     from clip2uda_core.benchmark.plan import check_data, make_plan, read_settings
     from clip2uda_core.benchmark.processes import Processes
     from clip2uda_core.benchmark.results import Results
+    from clip2uda_core.benchmark.source_models import read_source_models
     from clip2uda_core.benchmark.tables import Provenance, page
     from clip2uda_core.files import write_text
     from clip2uda_core.simulation.scenario import load_scenario
@@ -83,11 +96,16 @@ def benchmark(
     domains = load_scenario(scenario)
     real = _check_recordings(domains, given)
     chosen = _chosen_methods(methods, real)
-    shared = read_settings(config_file(settings, "benchmarks"), steps, source_steps, out / "features")
+    if begin_with and source_steps is not None:
+        raise ConfigError("--begin-with takes the place of training on the source: leave --source-steps out")
+    models = read_source_models(begin_with or [])
+    path = config_file(settings or _settings_of(domains.name), "benchmarks")
+    shared = read_settings(path, steps, 0 if models else source_steps, out / "features")
     name = name or domains.name
     folder = out / "runs" / domains.name
-    check_data(folder, {**recordings, "max_frames": max_frames, "source_stage": shared.get("source_stage")})
-    plan = make_plan(domains.name, chosen, seeds, shared, folder)
+    begins = {network: model.weights for network, model in models.items()} or shared.get("source_stage")
+    check_data(folder, {**recordings, "max_frames": max_frames, "source_stage": begins})
+    plan = make_plan(domains.name, chosen, seeds, shared, folder, models)
 
     def command(run: "PlannedRun") -> list[str]:
         words = ["adapt", "--method", str(run.settings), "--budget", "none", "--seed", str(run.seed)]
@@ -95,7 +113,7 @@ def benchmark(
         words += ["--out", str(run.folder), "--frames", str(out / "frames"), "--device", device]
         words += [word for kind, address in given.items() for word in (f"--{kind}", address)]
         words += ["--max-frames", str(max_frames)] if max_frames is not None else []
-        words += ["--checkpoint", str(run.begins_with.folder / MODEL)] if run.begins_with is not None else []
+        words += ["--checkpoint", str(run.initial_model)] if run.initial_model is not None else []
         words += ["--teacher", str(run.teacher.folder)] if run.teacher is not None else []
         return words + (["--resume"] if run.folder.exists() and any(run.folder.iterdir()) else [])
 
@@ -108,7 +126,7 @@ def benchmark(
     provenance = Provenance(
         title=f"Benchmark {name}",
         about=_about(domains, real),
-        command=_command(domains.name, chosen, seeds, plan.steps, source_steps, name, given, max_frames),
+        command=_command(domains.name, chosen, seeds, plan.steps, source_steps, begin_with, name, given, max_frames),
         settings=yaml.safe_dump({key: value for key, value in shared.items() if key != "cache"}, sort_keys=False),
         figure=f"{name}.png",
     )
@@ -155,6 +173,15 @@ def _chosen_methods(methods: str | None, real_target: bool) -> list[str]:
     return [name for name in METHODS if not (real_target and load_method(name, {}, None, []).train_on == "target")]
 
 
+def _settings_of(scenario: str) -> str:
+    """The scenario's own settings of benchmarks, where it has some."""
+    try:
+        config_file(scenario, "benchmarks")
+    except ConfigError:
+        return "standard"
+    return scenario
+
+
 def _about(scenario: "ScenarioConfig", real_target: bool) -> str:
     target = "the target is real recordings" if real_target else "source and target are simulated data"
     return f"Scenario `{scenario.name}`: {scenario.about}; {target}. CLIP is sim-clip, a small stand-in for CLIP."
@@ -166,14 +193,16 @@ def _command(
     seeds: int,
     steps: int,
     source_steps: int | None,
+    begin_with: list[Path] | None,
     name: str,
     given: dict[str, str],
     max_frames: int | None,
 ) -> str:
-    """The command that gives the tables again; recordings without the folders that they are in here."""
+    """The command that gives the tables again; files and recordings without the folders that they are in here."""
     words = ["clip2uda benchmark", f"--scenario {scenario}", f"--methods {','.join(methods)}", f"--seeds {seeds}"]
     words += [f"--steps {steps}"]
     words += [f"--source-steps {source_steps}"] if source_steps is not None else []
+    words += [f"--begin-with {path.name}" for path in begin_with or []]
     words += [f"--name {name}"] if name != scenario else []
     words += [f"--max-frames {max_frames}"] if max_frames is not None else []
     words += [f"--{kind} {Path(address).name}" for kind, address in given.items()]

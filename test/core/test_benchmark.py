@@ -14,10 +14,11 @@ from clip2uda_core.adaptation.report import Report
 from clip2uda_core.benchmark.figures import draw_bars
 from clip2uda_core.benchmark.plan import Plan, check_data, is_source_stage, make_plan, read_settings
 from clip2uda_core.benchmark.results import Results, spread
+from clip2uda_core.benchmark.source_models import SourceModel
 from clip2uda_core.benchmark.tables import Provenance, page
 from clip2uda_core.cli.benchmark import benchmark
 from clip2uda_core.errors import ConfigError
-from clip2uda_core.models.checkpoint import load_checkpoint
+from clip2uda_core.models.checkpoint import hash_state, load_checkpoint
 
 ENVIRONMENT = {"cpu": "a CPU", "cores": 2, "threads": 1, "device": "cpu", "system": "Linux", "torch": "2"}
 
@@ -259,3 +260,33 @@ def test_a_benchmark_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "source_stage.steps was 2, is now 3" in str(again.exception)
     again = _run(scenario, out, *options, "--max-frames", "1")
     assert "max_frames was None, is now 1" in str(again.exception)
+
+    (model,) = (out / "runs" / "tiny").glob("source_stage_*/seed0/model.safetensors")
+    options = ["--settings", str(settings), "--methods", "source_only", "--begin-with", str(model)]
+    elsewhere = _run(scenario, tmp_path / "elsewhere", *options, "--seeds", "2")
+    assert elsewhere.exit_code == 0, elsewhere.output
+    assert not list((tmp_path / "elsewhere" / "runs" / "tiny").glob("source_stage_*"))
+    for seed in (0, 1):
+        run = tmp_path / "elsewhere" / "runs" / "tiny" / "source_only" / f"seed{seed}"
+        begun = load_checkpoint(run / "model.safetensors").header.training
+        assert "begun with 3D and 2D of (source_stage_" in begun
+    text = (tmp_path / "elsewhere" / "tiny.md").read_text()
+    assert f"- `model.safetensors`, sha256 {hash_state(load_checkpoint(model).state)[:12]}: source_stage_" in text
+    assert "--begin-with model.safetensors" in text
+
+
+def test_a_model_to_begin_with_must_fit(tmp_path: Path) -> None:
+    """One for each 2D network, of just the settings that the methods have; a benchmark never begins at random by
+    accident."""
+    settings = read_settings(_settings(tmp_path), None, 0, tmp_path / "features")
+    of_clip = make_plan("tiny", ["source_only"], 1, settings, tmp_path / "a").runs[0].config.model
+    models = {"clip": SourceModel(tmp_path / "model.safetensors", of_clip, "source_only", "ab" * 32)}
+    plan = make_plan("tiny", ["source_only", "clip2uda_pl"], 2, settings, tmp_path / "b", models)
+    assert all(run.initial_model == models["clip"].path and run.config.initial == "given" for run in plan.runs)
+    assert not any(is_source_stage(run) for run in plan.runs)
+    with pytest.raises(ConfigError, match=r"'xmuda' has the 2D network 'unet', and no model of --begin-with has it"):
+        make_plan("tiny", ["xmuda"], 1, settings, tmp_path / "c", models)
+    with pytest.raises(ConfigError, match=r"'clip2uda_inject_one' and .*inject_levels"):
+        make_plan("tiny", ["clip2uda_inject_one"], 1, settings, tmp_path / "d", models)
+    refused = _run(write_scenario(tmp_path), tmp_path / "out", "--begin-with", "a", "--source-steps", "3")
+    assert "leave --source-steps out" in str(refused.exception)
