@@ -23,15 +23,15 @@ class LossConfig(Config):
     pseudo_label: cross entropy on the target, per modality, against what a teacher said there; xMUDA has 1.0.
     pseudo_labels: of what the teacher said, both modalities learn the `fused` labels, or each the teacher's `own` of
         this modality, as in xMUDA.
-    cross_modal_source, cross_modal_target: 1.0 and 0.1 suit nuScenes-like data, 0.1 and 0.01 KITTI-like data.
+    cross_modal_source, cross_modal_target: xMUDA has 1.0 and 0.1 on nuScenes, 0.1 and 0.01 on KITTI.
     temperature: of the score map in the prompt losses. min_confidence: target points whose mean 2D and 3D prediction is
         less certain do not teach the prompt.
     supervise: points where the 3D losses that need no image are evaluated: those that a camera sees, or all.
     """
 
     segmentation: NonNegativeFloat = 1.0
-    cross_modal_source: NonNegativeFloat = 1.0
-    cross_modal_target: NonNegativeFloat = 0.1
+    cross_modal_source: NonNegativeFloat = 0.1
+    cross_modal_target: NonNegativeFloat = 0.3
     prompt_source: NonNegativeFloat = 1.0
     prompt_target: NonNegativeFloat = 1.0
     pseudo_label: NonNegativeFloat = 0.0
@@ -79,8 +79,8 @@ class AdaptConfig(Config):
     schedule: `alternate` takes step (a), then step (b), each with its own backward pass; `joint` is one backward pass
         of the sum of all losses, an ablation.
     target_statistics: the model that is saved, or makes pseudo-labels, has batch-norm statistics of the target's frames
-        alone, estimated after training, and not the running ones of training, which mix both domains. A method without
-        losses on the target does not look at it: it has the running ones of its source.
+        alone, estimated after training (AdaBN), and not the running ones of training, which mix both domains, as xMUDA
+        has them. A method without losses on the target does not look at it.
     precision: of the trained network; `auto` is float32 on the CPU and bfloat16 autocast on CUDA.
     save_every: steps between two saved states, from which an interrupted run resumes.
     patience: saved states in a row by which the signal of `early_stop.py` may fail to rise before training ends; 0 lets
@@ -95,7 +95,7 @@ class AdaptConfig(Config):
     schedule: Literal["alternate", "joint"] = "alternate"
     steps: PositiveInt = 10_000
     seed: int = Field(0, ge=0)
-    target_statistics: bool = True
+    target_statistics: bool = False
     precision: Precision = "auto"
     save_every: PositiveInt = 500
     patience: NonNegativeInt = 0

@@ -177,7 +177,7 @@ def _of_source_stage(values: dict[str, Any], source_stage: dict[str, Any]) -> di
         "train_on": "source",
         "schedule": "alternate",
         "teacher": None,
-        "target_statistics": True,
+        "target_statistics": False,
         "losses": {
             "cross_modal_source": 0.0,
             "cross_modal_target": 0.0,

@@ -182,7 +182,7 @@ def test_frames_of_another_run_are_used_where_they_are(tmp_path: Path) -> None:
 
 def test_statistics_of_the_target_replace_the_mixed_ones_in_the_model_alone(tmp_path: Path) -> None:
     """At the first batch norm they can be worked out: its input does not depend on any statistics."""
-    run = tiny_run.adapter(tiny_run.config("xmuda", 1, "loader.batch_size=3"), tmp_path)
+    run = tiny_run.adapter(tiny_run.config("xmuda", 1, "loader.batch_size=3", "target_statistics=true"), tmp_path)
     run.fit()
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
     network = run.segmenter().network

@@ -147,8 +147,8 @@ def test_a_pupil_brings_its_teacher_of_the_same_seed(tmp_path: Path) -> None:
 
 def test_methods_of_one_network_begin_with_one_source_stage(tmp_path: Path) -> None:
     """Trained on the source's labels alone, whatever the method does later; other seeds have their own."""
-    of_clip = ["source_only", "clip2uda_pl", "clip2uda_pl_own", "oracle", "clip2uda_joint", "clip2uda_mixed_statistics"]
-    of_unet = ["xmuda", "xmuda_mixed_statistics"]
+    of_clip = ["source_only", "clip2uda_pl", "clip2uda_pl_own", "oracle", "clip2uda_joint", "clip2uda_xmuda_weights"]
+    of_unet = ["xmuda", "xmuda_pl"]
     methods = [*of_clip, *of_unet, "clip2uda_inject_one"]
     plan = _plan(tmp_path, methods, seeds=2, source_stage={"steps": 9, "optimizer": {"learning_rate": 0.5}})
     stages = {run for run in plan.runs if is_source_stage(run)}
