@@ -61,6 +61,15 @@ class Results:
         """A signal that needs no labels, one a seed."""
         return self._of_each(method, lambda report: report.last["label_free"][name] if report.last else None)
 
+    def reliability(self, method: str, modality: str, name: str) -> list[float]:
+        """`confidence`, `accuracy` or `calibration_error` of a modality in percent, one a seed, last iteration; nothing
+        for runs of a version that did not measure it."""
+
+        def value(report: Report) -> float | None:
+            return (report.last or {}).get("reliability_percent", {}).get(modality, {}).get(name)
+
+        return self._of_each(method, value)
+
     def minutes(self, method: str) -> list[float]:
         """Minutes that a run took, one a seed: training, validation and evaluation."""
         parts = ("training", "validation", "evaluation")

@@ -40,6 +40,11 @@ def page(results: Results, provenance: Provenance, failed: dict[str, str]) -> st
         "## IoU per class",
         "Fused, last iteration.",
         _class_table(results),
+        "## Confidence and accuracy",
+        "In percent of the test's points that a camera sees: how sure each branch is of its label, and how often it is "
+        "right. The fused label is the class with the highest mean probability, so a branch that is surer than it is "
+        "right overrules the other where that one is right.",
+        _reliability_table(results),
         "## Signals that need no labels",
         "On the frames of the test split. The last line is the correlation of each signal with the fused mIoU over all "
         f"{len(results.runs)} runs.",
@@ -107,6 +112,15 @@ def _class_table(results: Results) -> str:
     classes = results.classes()
     rows = [[method, *(spread(results.class_iou(method, name)[:]) for name in classes)] for method in results.methods]
     return _table(["method", *classes], rows)
+
+
+def _reliability_table(results: Results) -> str:
+    header = ["method", *(f"{modality} {name}" for modality in ("2D", "3D") for name in ("confidence", "accuracy"))]
+    rows = []
+    for method in results.methods:
+        cells = [(modality, name) for modality in ("2d", "3d") for name in ("confidence", "accuracy")]
+        rows.append([method, *(spread(results.reliability(method, *cell)) for cell in cells)])
+    return _table(header, rows)
 
 
 def _signal_table(results: Results) -> str:

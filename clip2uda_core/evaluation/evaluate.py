@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from clip2uda_core.errors import DataError
 from clip2uda_core.evaluation.confusion import ConfusionMatrix
+from clip2uda_core.evaluation.reliability import Reliability
 from clip2uda_core.geometry import project
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.processes import own_share, sum_array_over_processes
@@ -58,27 +59,31 @@ class Evaluation:
     """The result over a whole data set.
 
     seen: `2d`, `3d` and `fused` on the points that a camera sees, the protocol of the xMUDA family. `all`: the model's
-    labels on every labelled point, of 3D alone where no camera sees one. Matrices are empty where there are no labels.
+    labels on every labelled point, of 3D alone where no camera sees one. reliability: as seen, on the same points.
+    All are empty where there are no labels.
     """
 
     labels: LabelSpace
     signals: LabelFreeSignals
     seen: dict[str, ConfusionMatrix]
     all: ConfusionMatrix
+    reliability: dict[str, Reliability]
     frames: int = 0
     labelled_frames: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """Plain values for JSON. `iou_percent` has `2d` only where the model has a 2D prediction, and nothing where
-        there are no labels."""
+        """Plain values for JSON. `iou_percent` and `reliability_percent` have `2d` only where the model has a 2D
+        prediction, and nothing where there are no labels."""
         matrices = {**self.seen, "all": self.all} if self.labelled_frames else {}
         if self.signals.points_with_2d == 0:
             matrices.pop("2d", None)
+        reliability = {name: each.summary() for name, each in self.reliability.items() if name in matrices}
         return {
             "frames": self.frames,
             "labelled_frames": self.labelled_frames,
             "labelled_points": {name: int(matrix.counts.sum()) for name, matrix in matrices.items()},
             "iou_percent": {name: _iou_percent(matrix) for name, matrix in matrices.items()},
+            "reliability_percent": reliability,
             "label_free": self.signals.summary(self.labels),
         }
 
@@ -92,7 +97,8 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
     """
     seen = {name: ConfusionMatrix.empty(labels) for name in ("2d", "3d", "fused")}
     signals = LabelFreeSignals(np.zeros(len(labels), np.int64))
-    result = Evaluation(labels, signals, seen, ConfusionMatrix.empty(labels))
+    reliability = {name: Reliability() for name in seen}
+    result = Evaluation(labels, signals, seen, ConfusionMatrix.empty(labels), reliability)
     for frame in own_share(frames):
         prediction = segment(frame)
         result.frames += 1
@@ -104,6 +110,9 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
         seen["2d"].add(truth[visible], best_class(prediction.probabilities_2d[visible]))
         seen["3d"].add(truth[visible], best_class(prediction.probabilities_3d[visible]))
         seen["fused"].add(truth[visible], prediction.labels[visible])
+        reliability["2d"].add(truth[visible], prediction.probabilities_2d[visible])
+        reliability["3d"].add(truth[visible], prediction.probabilities_3d[visible])
+        reliability["fused"].add(truth[visible], fuse(prediction)[visible])
         result.all.add(truth, prediction.labels)
     _add_up_over_processes(result)
     if result.frames == 0:
@@ -116,6 +125,10 @@ def _add_up_over_processes(result: Evaluation) -> None:
     signals, matrices = result.signals, [*result.seen.values(), result.all]
     for matrix in matrices:
         matrix.counts = sum_array_over_processes(matrix.counts)
+    for each in result.reliability.values():
+        each.points = sum_array_over_processes(each.points)
+        each.confidence = sum_array_over_processes(each.confidence)
+        each.correct = sum_array_over_processes(each.correct)
     signals.histogram = sum_array_over_processes(signals.histogram)
     counts = [result.frames, result.labelled_frames, signals.points, signals.points_with_2d, signals.agreeing]
     result.frames, result.labelled_frames, signals.points, signals.points_with_2d, signals.agreeing = (

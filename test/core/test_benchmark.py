@@ -28,7 +28,8 @@ def _summary(scores: dict[str, float], road: float, confidence: float) -> dict[s
     iou = {name: {"mean": mean, "classes": {"road": road, "pole": None}} for name, mean in scores.items()}
     iou["all"] = {"mean": road, "classes": {"road": road, "pole": None}}
     signals = {"agreement_2d_3d": None, "mean_confidence": confidence, "mean_entropy_nats": 1.0}
-    return {"iou_percent": iou, "label_free": signals}
+    reliability = {"2d": {"confidence": 80.0, "accuracy": 60.0, "calibration_error": 20.0}}
+    return {"iou_percent": iou, "reliability_percent": reliability, "label_free": signals}
 
 
 def _report(method: str, seed: int, fused: float, best: float | None = None, confidence: float = 0.5) -> Report:
@@ -99,6 +100,7 @@ def test_the_page_and_the_figure(results: Results, tmp_path: Path) -> None:
     assert "| xmuda | 0 | – | – | – | – | – |" in text
     assert "| source_only | – | – | 32.0 ± 1.4 | 200 |" in text
     assert "| clip2uda | 49.0 | – |" in text
+    assert "| source_only | 80.0 ± 0.0 | 60.0 ± 0.0 | – | – |" in text
     assert "- xmuda, seed 0: exit status 2" in text
     assert "a CPU, 2 cores, 1 threads a run" in text
     draw_bars(results, "all methods", tmp_path / "figure.png")

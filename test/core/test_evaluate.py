@@ -57,6 +57,24 @@ def test_each_modality_by_hand() -> None:
     assert result["labelled_points"] == {"2d": 3, "3d": 3, "fused": 3, "all": 4}
 
 
+def test_confidence_and_accuracy_by_hand() -> None:
+    """3D is right in three of four and sure of 65 % each time; 2D has nothing to say of the last, and is right in two
+    of three with 93 %."""
+    frame = _frame([AHEAD, AHEAD, AHEAD, AHEAD, BEHIND, AHEAD], [ROAD, ROAD, BUILDING, SIDEWALK, ROAD, IGNORE])
+    prediction = _prediction(
+        [ROAD, BUILDING, BUILDING, IGNORE, IGNORE, ROAD], [ROAD, ROAD, ROAD, SIDEWALK, BUILDING, ROAD]
+    )
+    reliability = evaluate(lambda _: prediction, [frame], STREET8).summary()["reliability_percent"]
+    assert reliability["2d"] == {"confidence": 93.0, "accuracy": 66.67, "calibration_error": 26.33}
+    assert reliability["3d"] == {"confidence": 65.0, "accuracy": 75.0, "calibration_error": 10.0}
+    # Fused: road with 0.79, twice building with 0.49, sidewalk with 0.65, each in a bin of its own; right but for one
+    # building. The building's bin is 1 - 0.98 apart, the others 0.21 and 0.35.
+    fused = 100 * (0.79 + 0.49 + 0.49 + 0.65) / 4
+    assert reliability["fused"]["confidence"] == pytest.approx(fused, abs=0.01)
+    assert reliability["fused"]["accuracy"] == 75.0
+    assert reliability["fused"]["calibration_error"] == pytest.approx(100 * (0.21 + 0.02 + 0.35) / 4, abs=0.01)
+
+
 def test_one_matrix_over_all_frames() -> None:
     # Mean over frames would be (100 + 0) / 2; over the points it is 3 of 4.
     frames = [_frame([AHEAD] * 3, [ROAD] * 3), _frame([AHEAD], [ROAD])]
@@ -84,6 +102,7 @@ def test_label_free_signals_by_hand() -> None:
     ]
     assert signals["mean_entropy_nats"] == pytest.approx(-sum(p * np.log(p) for row in rows for p in row) / 3, rel=1e-4)
     assert result["iou_percent"] == {}
+    assert result["reliability_percent"] == {}
     assert result["labelled_frames"] == 0
 
 
