@@ -99,7 +99,7 @@ def benchmark(
     if begin_with and source_steps is not None:
         raise ConfigError("--begin-with takes the place of training on the source: leave --source-steps out")
     models = read_source_models(begin_with or [])
-    path = config_file(settings or _settings_of(domains.name), "benchmarks")
+    path = config_file(settings or settings_of(domains.name), "benchmarks")
     shared = read_settings(path, steps, 0 if models else source_steps, out / "features")
     name = name or domains.name
     folder = out / "runs" / domains.name
@@ -173,7 +173,7 @@ def _chosen_methods(methods: str | None, real_target: bool) -> list[str]:
     return [name for name in METHODS if not (real_target and load_method(name, {}, None, []).train_on == "target")]
 
 
-def _settings_of(scenario: str) -> str:
+def settings_of(scenario: str) -> str:
     """The scenario's own settings of benchmarks, where it has some."""
     try:
         config_file(scenario, "benchmarks")

@@ -12,13 +12,14 @@ from typer.testing import CliRunner, Result
 
 from clip2uda_core.adaptation.report import Report
 from clip2uda_core.benchmark.figures import draw_bars
-from clip2uda_core.benchmark.plan import Plan, check_data, is_source_stage, make_plan, read_settings
+from clip2uda_core.benchmark.plan import METHODS, Plan, check_data, is_source_stage, make_plan, read_settings
 from clip2uda_core.benchmark.results import Results, spread
 from clip2uda_core.benchmark.source_models import SourceModel
 from clip2uda_core.benchmark.tables import Provenance, page
-from clip2uda_core.cli.benchmark import benchmark
+from clip2uda_core.cli.benchmark import benchmark, settings_of
 from clip2uda_core.errors import ConfigError
 from clip2uda_core.models.checkpoint import hash_state, load_checkpoint
+from clip2uda_core.paths import config_file
 
 ENVIRONMENT = {"cpu": "a CPU", "cores": 2, "threads": 1, "device": "cpu", "system": "Linux", "torch": "2"}
 
@@ -210,6 +211,17 @@ def _run(scenario: Path, out: Path, *options: str) -> Result:
     app = typer.Typer()
     app.command()(benchmark)
     return CliRunner().invoke(app, ["--scenario", str(scenario), "--out", str(out), *options])
+
+
+@pytest.mark.parametrize("scenario", ["day_to_night", "hdl64_to_hdl32", "sim_to_kitti"])
+def test_the_settings_that_ship_plan_all_methods(tmp_path: Path, scenario: str) -> None:
+    """A scenario's own settings, where it has some: only one LiDAR means the same by intensity in both domains."""
+    settings = read_settings(config_file(settings_of(scenario), "benchmarks"), None, None, tmp_path / "features")
+    plan = make_plan(scenario, METHODS, 1, settings, tmp_path / "runs")
+    features = {run.config.model.prepare.point_features for run in plan.runs}
+    assert features == {("constant", "intensity") if scenario == "day_to_night" else ("constant",)}
+    assert {run.config.model.prepare.voxel_size_m for run in plan.runs} == {0.1}
+    assert sum(map(is_source_stage, plan.runs)) == 2
 
 
 def test_a_real_target_must_be_given(tmp_path: Path) -> None:
