@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from clip2uda_core.data.frame_store import FrameStore
 from clip2uda_core.errors import ConfigError, DataError
-from clip2uda_core.evaluation.evaluate import best_class
+from clip2uda_core.evaluation.evaluate import predicted
 from clip2uda_core.files import writing
 from clip2uda_core.inference.segmenter import ModelConfig, Segmenter
 from clip2uda_core.labels import IGNORE, LabelSpace
@@ -60,11 +60,6 @@ class ConfidenceThresholds:
                 middle = (len(confidences) - 1) // 2
                 result[index] = min(np.partition(confidences, middle)[middle], np.float32(CONFIDENCE_CEILING))
         return result
-
-
-def predicted(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(P, K) softmax to the best class and its probability, (P,) each; IGNORE and 0 for rows of NaN."""
-    return best_class(probabilities), np.nan_to_num(probabilities).max(1, initial=0)
 
 
 def _said(prediction: Prediction, kind: PseudoLabelKind) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:

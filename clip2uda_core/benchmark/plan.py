@@ -17,7 +17,7 @@ from clip2uda_core.benchmark.source_models import SourceModel, SourceModels, sou
 from clip2uda_core.config import load_config, merged, parse_config, read_yaml
 from clip2uda_core.errors import ConfigError, DataError
 from clip2uda_core.files import write_text
-from clip2uda_core.paths import config_file
+from clip2uda_core.paths import config_file, share_dir
 
 METHODS = ("source_only", "xmuda", "xmuda_pl", "clip2uda", "clip2uda_pl", "oracle")
 SOURCE_STAGE = "source_stage"
@@ -83,13 +83,21 @@ class Plan:
         return [run for run in self.runs if run.config.method == method]
 
 
-def read_settings(path: Path, steps: int | None, source_steps: int | None, features: Path) -> dict[str, Any]:
-    """The settings that all runs of a benchmark share: those of a method's YAML and, below `source_stage`, the ones of
-    the source stage that differ; without it, runs begin at random.
+def settings_of(scenario: str) -> list[Path]:
+    """The YAML files of a scenario's settings: the standard ones and, where it has some, what differs in its own."""
+    own = share_dir() / "config" / "benchmarks" / f"{scenario}.yaml"
+    return [config_file("standard", "benchmarks"), *([own] if own.is_file() else [])]
+
+
+def read_settings(paths: Sequence[Path], steps: int | None, source_steps: int | None, features: Path) -> dict[str, Any]:
+    """The settings that all runs of a benchmark share, a later file over the ones before: those of a method's YAML and,
+    below `source_stage`, the ones of the source stage that differ; without it, runs begin at random.
 
     features: where all runs keep what CLIP says of their images. source_steps: 0 is for no source stage.
     """
-    values = merged({"cache": {"folder": str(features)}}, read_yaml(path) or {})
+    values: dict[str, Any] = {"cache": {"folder": str(features)}}
+    for path in paths:
+        values = merged(values, read_yaml(path) or {})
     if steps is not None:
         values["steps"] = steps
     if source_steps == 0:

@@ -50,8 +50,8 @@ def benchmark(
     settings: Annotated[
         str | None,
         typer.Option(
-            help="Settings that all methods share: one of config/benchmarks, or a YAML file; default: the scenario's "
-            "own, where it has some there, else `standard`.",
+            help="Settings that all methods share: one of config/benchmarks, or a YAML file; default: `standard` and, "
+            "over it, the scenario's own, where it has some there.",
             metavar="NAME|FILE",
         ),
     ] = None,
@@ -83,7 +83,7 @@ def benchmark(
         --out benchmarks
     """
     from clip2uda_core.benchmark.figures import draw_bars
-    from clip2uda_core.benchmark.plan import check_data, make_plan, read_settings
+    from clip2uda_core.benchmark.plan import check_data, make_plan, read_settings, settings_of
     from clip2uda_core.benchmark.processes import Processes
     from clip2uda_core.benchmark.results import Results
     from clip2uda_core.benchmark.source_models import read_source_models
@@ -99,8 +99,8 @@ def benchmark(
     if begin_with and source_steps is not None:
         raise ConfigError("--begin-with takes the place of training on the source: leave --source-steps out")
     models = read_source_models(begin_with or [])
-    path = config_file(settings or settings_of(domains.name), "benchmarks")
-    shared = read_settings(path, steps, 0 if models else source_steps, out / "features")
+    paths = [config_file(settings, "benchmarks")] if settings is not None else settings_of(domains.name)
+    shared = read_settings(paths, steps, 0 if models else source_steps, out / "features")
     name = name or domains.name
     folder = out / "runs" / domains.name
     begins = {network: model.weights for network, model in models.items()} or shared.get("source_stage")
@@ -171,15 +171,6 @@ def _chosen_methods(methods: str | None, real_target: bool) -> list[str]:
             raise ConfigError(f"--methods {methods!r}: expected names separated by commas, as in source_only,clip2uda")
         return chosen
     return [name for name in METHODS if not (real_target and load_method(name, {}, None, []).train_on == "target")]
-
-
-def settings_of(scenario: str) -> str:
-    """The scenario's own settings of benchmarks, where it has some."""
-    try:
-        config_file(scenario, "benchmarks")
-    except ConfigError:
-        return "standard"
-    return scenario
 
 
 def _about(scenario: "ScenarioConfig", real_target: bool) -> str:

@@ -107,12 +107,14 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
             continue
         result.labelled_frames += 1
         truth, visible = frame.cloud.labels, seen_by_a_camera(frame)
-        seen["2d"].add(truth[visible], best_class(prediction.probabilities_2d[visible]))
-        seen["3d"].add(truth[visible], best_class(prediction.probabilities_3d[visible]))
-        seen["fused"].add(truth[visible], prediction.labels[visible])
-        reliability["2d"].add(truth[visible], prediction.probabilities_2d[visible])
-        reliability["3d"].add(truth[visible], prediction.probabilities_3d[visible])
-        reliability["fused"].add(truth[visible], fuse(prediction)[visible])
+        said = {
+            "2d": predicted(prediction.probabilities_2d[visible]),
+            "3d": predicted(prediction.probabilities_3d[visible]),
+            "fused": (prediction.labels[visible], prediction.confidence[visible]),
+        }
+        for name, (label, confidence) in said.items():
+            seen[name].add(truth[visible], label)
+            reliability[name].add(truth[visible], label, confidence)
         result.all.add(truth, prediction.labels)
     _add_up_over_processes(result)
     if result.frames == 0:
@@ -158,6 +160,11 @@ def best_class(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(N, K) to the most probable class of each row, IGNORE for rows of NaN."""
     known = ~np.isnan(probabilities).any(1)
     return np.where(known, np.nan_to_num(probabilities).argmax(1), IGNORE).astype(np.uint8)
+
+
+def predicted(probabilities: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(P, K) softmax to the best class and its probability, (P,) each; IGNORE and 0 for rows of NaN."""
+    return best_class(probabilities), np.nan_to_num(probabilities).max(1, initial=0)
 
 
 def _iou_percent(matrix: ConfusionMatrix) -> dict[str, Any]:

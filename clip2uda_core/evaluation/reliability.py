@@ -24,15 +24,14 @@ class Reliability:
     confidence: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
     correct: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
-    def add(self, truth: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
-        """truth (P,), probabilities (P, K); points without truth (IGNORE) or prediction (NaN) do not count."""
-        counts = (truth != IGNORE) & ~np.isnan(probabilities).any(1)
-        truth, probabilities = truth[counts], probabilities[counts]
-        confidence = probabilities.max(1, initial=0).astype(np.float64)
-        right = probabilities.argmax(1) == truth if len(truth) else np.zeros(0, bool)
-        place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    def add(self, truth: NDArray[np.uint8], label: NDArray[np.uint8], confidence: NDArray[np.float32]) -> None:
+        """True and predicted class, and the probability of the predicted one, (P,) each; points without truth or
+        prediction (IGNORE) do not count."""
+        counts = (truth != IGNORE) & (label != IGNORE)
+        sure, right = confidence[counts].astype(np.float64), (truth == label)[counts]
+        place = np.minimum((sure * BINS).astype(int), BINS - 1)
         self.points += np.bincount(place, minlength=BINS)
-        self.confidence += np.bincount(place, weights=confidence, minlength=BINS)
+        self.confidence += np.bincount(place, weights=sure, minlength=BINS)
         self.correct += np.bincount(place[right], minlength=BINS)
 
     def summary(self) -> dict[str, float | None]:

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from clip2uda_core.adaptation.adapter import Adapter
-from clip2uda_core.adaptation.pseudo_labels import ConfidenceThresholds, predicted, select_pseudo_labels
+from clip2uda_core.adaptation.pseudo_labels import ConfidenceThresholds, select_pseudo_labels
 from clip2uda_core.data.augment import AugmentConfig
 from clip2uda_core.data.frame_store import FrameStore
 from clip2uda_core.data.loader import draw_sample
 from clip2uda_core.data.sample import collate
 from clip2uda_core.errors import ConfigError, DataError
+from clip2uda_core.evaluation.evaluate import predicted
 from clip2uda_core.inference.segmenter import Segmenter, init_checkpoint
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.types import Prediction

@@ -1,6 +1,7 @@
 """The benchmark: its arithmetic against numbers worked out by hand, its plan, and a tiny one from end to end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ from typer.testing import CliRunner, Result
 
 from clip2uda_core.adaptation.report import Report
 from clip2uda_core.benchmark.figures import draw_bars
-from clip2uda_core.benchmark.plan import METHODS, Plan, check_data, is_source_stage, make_plan, read_settings
+from clip2uda_core.benchmark.plan import (
+    METHODS,
+    Plan,
+    check_data,
+    is_source_stage,
+    make_plan,
+    read_settings,
+    settings_of,
+)
 from clip2uda_core.benchmark.results import Results, spread
 from clip2uda_core.benchmark.source_models import SourceModel
 from clip2uda_core.benchmark.tables import Provenance, page
-from clip2uda_core.cli.benchmark import benchmark, settings_of
+from clip2uda_core.cli.benchmark import benchmark
 from clip2uda_core.errors import ConfigError
 from clip2uda_core.models.checkpoint import hash_state, load_checkpoint
-from clip2uda_core.paths import config_file
+from clip2uda_core.models.clip_weights import ClipConfig
 
 ENVIRONMENT = {"cpu": "a CPU", "cores": 2, "threads": 1, "device": "cpu", "system": "Linux", "torch": "2"}
 
@@ -128,7 +137,7 @@ def _settings(folder: Path, **changes: Any) -> Path:
 
 
 def _plan(folder: Path, methods: list[str], seeds: int = 1, steps: int | None = None, **changes: Any) -> Plan:
-    settings = read_settings(_settings(folder, **changes), steps, None, folder / "features")
+    settings = read_settings([_settings(folder, **changes)], steps, None, folder / "features")
     return make_plan("tiny", methods, seeds, settings, folder / "runs")
 
 
@@ -177,7 +186,7 @@ def test_methods_of_one_network_begin_with_one_source_stage(tmp_path: Path) -> N
 
 def test_without_a_source_stage_runs_begin_at_random(tmp_path: Path) -> None:
     settings = _settings(tmp_path, initial="given", source_stage={"steps": 9})
-    shared = read_settings(settings, None, 0, tmp_path / "features")
+    shared = read_settings([settings], None, 0, tmp_path / "features")
     plan = make_plan("tiny", ["source_only"], 1, shared, tmp_path / "runs")
     assert [(run.config.initial, run.needs) for run in plan.runs] == [("random", [])]
 
@@ -216,7 +225,7 @@ def _run(scenario: Path, out: Path, *options: str) -> Result:
 @pytest.mark.parametrize("scenario", ["day_to_night", "hdl64_to_hdl32", "sim_to_kitti"])
 def test_the_settings_that_ship_plan_all_methods(tmp_path: Path, scenario: str) -> None:
     """A scenario's own settings, where it has some: only one LiDAR means the same by intensity in both domains."""
-    settings = read_settings(config_file(settings_of(scenario), "benchmarks"), None, None, tmp_path / "features")
+    settings = read_settings(settings_of(scenario), None, None, tmp_path / "features")
     plan = make_plan(scenario, METHODS, 1, settings, tmp_path / "runs")
     features = {run.config.model.prepare.point_features for run in plan.runs}
     assert features == {("constant", "intensity") if scenario == "day_to_night" else ("constant",)}
@@ -292,8 +301,9 @@ def test_a_benchmark_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_model_to_begin_with_must_fit(tmp_path: Path) -> None:
     """One for each 2D network, of just the settings that the methods have; a benchmark never begins at random by
     accident."""
-    settings = read_settings(_settings(tmp_path), None, 0, tmp_path / "features")
-    of_clip = make_plan("tiny", ["source_only"], 1, settings, tmp_path / "a").runs[0].config.model
+    settings = read_settings([_settings(tmp_path)], None, 0, tmp_path / "features")
+    of_vit = make_plan("tiny", ["source_only"], 1, settings, tmp_path / "a").runs[0].config.model
+    of_clip = of_vit.model_copy(update={"clip": ClipConfig(model="sim-clip", weights="sim-clip")})
     models = {"clip": SourceModel(tmp_path / "model.safetensors", of_clip, "source_only", "ab" * 32)}
     plan = make_plan("tiny", ["source_only", "clip2uda_pl"], 2, settings, tmp_path / "b", models)
     assert all(run.initial_model == models["clip"].path and run.config.initial == "given" for run in plan.runs)
@@ -302,5 +312,8 @@ def test_a_model_to_begin_with_must_fit(tmp_path: Path) -> None:
         make_plan("tiny", ["xmuda"], 1, settings, tmp_path / "c", models)
     with pytest.raises(ConfigError, match=r"'clip2uda_inject_one' and .*inject_levels"):
         make_plan("tiny", ["clip2uda_inject_one"], 1, settings, tmp_path / "d", models)
+    beside_vit = {"clip": replace(models["clip"], model=of_vit)}
+    with pytest.raises(ConfigError, match=r"model\.clip: .*ViT-B-16.*, not .*sim-clip"):
+        make_plan("tiny", ["source_only"], 1, settings, tmp_path / "e", beside_vit)
     refused = _run(write_scenario(tmp_path), tmp_path / "out", "--begin-with", "a", "--source-steps", "3")
     assert "leave --source-steps out" in str(refused.exception)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from clip2uda_core.adaptation.pseudo_labels import ConfidenceThresholds, predicted, select_pseudo_labels
+from clip2uda_core.adaptation.pseudo_labels import ConfidenceThresholds, select_pseudo_labels
+from clip2uda_core.evaluation.evaluate import predicted
 from clip2uda_core.labels import IGNORE
 
 NONE = (np.nan, np.nan, np.nan)
