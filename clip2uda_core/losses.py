@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clip2uda_core.labels import IGNORE
+from clip2uda_core.models.fusion import fuse
 from clip2uda_core.processes import sum_over_processes
 
 
@@ -53,20 +54,11 @@ def prompt_loss_on_source(scores: Tensor, labels: Tensor, temperature: float) ->
 def prompt_loss_on_target(
     scores: Tensor, logits_2d: Tensor, logits_3d: Tensor, temperature: float, min_confidence: float
 ) -> Tensor:
-    """KL from the mean of the stopped 2D and 3D predictions to the score map M / temperature, read at the points, where
-    the mean's confidence exceeds `min_confidence`."""
-    teacher = (logits_2d.detach().softmax(1) + logits_3d.detach().softmax(1)) / 2
+    """KL from the stopped 2D and 3D predictions, fused, to the score map M / temperature, read at the points, where the
+    fused confidence exceeds `min_confidence`."""
+    teacher = fuse(logits_2d.detach().softmax(1), logits_3d.detach().softmax(1))
     certain = teacher.amax(1) > min_confidence
     return _mean_divergence(teacher[certain], scores[certain] / temperature)
-
-
-def pseudo_label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of one modality's main head against its pseudo-labels, (P,), IGNORE where none was selected.
-
-    Classes are not weighted: the class-wise selection balances them, and xMUDA weights its segmentation loss alone
-    (section 3.3; `lambda_pl` in its training code).
-    """
-    return segmentation_loss(logits, labels)
 
 
 def _mean_divergence(teacher: Tensor, logits: Tensor) -> Tensor:

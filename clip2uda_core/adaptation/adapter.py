@@ -27,6 +27,7 @@ from clip2uda_core.adaptation.not_finite import not_finite
 from clip2uda_core.adaptation.rng import generators_untouched, seed_generators
 from clip2uda_core.adaptation.statistics import estimate_statistics
 from clip2uda_core.adaptation.step import ClipBranch, Iteration, Losses
+from clip2uda_core.adaptation.temperatures import calibrate
 from clip2uda_core.config import merged, save_config
 from clip2uda_core.data.frame_store import Domain, FrameStore
 from clip2uda_core.data.loader import TrainingBatch, load_batches
@@ -99,10 +100,11 @@ class Adapter:
         self._clip = FrozenClip.load(config.model.clip, text=True).to(self.device) if config.model.uses_clip else None
         self.network = begin_network(config.model, self.labels, self._clip, config.seed).to(self.device)
 
-        clip_branch = None
+        clip_branch = self._encode_images = None
         if self._clip is not None:
             assert self._clip.text is not None
             clip_branch = ClipBranch(self._clip.text, FeatureCache(self._clip, config.cache), self.labels.prompts)
+            self._encode_images = clip_branch.cache.encode_images
         weights = class_weights(self._domains.source_counts(config.losses.supervise, len(self.labels)))
         self._iteration = Iteration(self.network, clip_branch, weights.to(self.device), config.losses)
 
@@ -243,8 +245,8 @@ class Adapter:
         }
 
     def segmenter(self) -> Segmenter:
-        """The network as it is now, at work, with the text embeddings and the statistics of the domain that it is
-        adapted to. It works on a copy: training goes on unharmed, and does not change it."""
+        """The network as it is now, at work, with text embeddings, statistics and temperatures of the domain that it
+        is adapted to. It works on a copy: training goes on unharmed, and does not change it."""
         if self._at_work is None or self._at_work[0] != self.state.step:
             self._at_work = (self.state.step, self._put_to_work())
         return self._at_work[1]
@@ -261,9 +263,12 @@ class Adapter:
             assert self._domains.target is not None
             batch_size = config.loader.batch_size
             estimate_statistics(network, self._domains.target, config.model.prepare, batch_size, self.device)
-        training = f"{config.method}, {self.state.step} steps, seed {config.seed}: {self._domains.description()}"
-        training += f", {self._begun_with}" if self._begun_with else ""
-        return Segmenter(network, self._clip, self.labels, config.model, training, str(self.device))
+        begun = f", {self._begun_with}" if self._begun_with else ""
+        training = f"{config.method}, {self.state.step} steps, seed {config.seed}: {self._domains.description()}{begun}"
+        segmenter = Segmenter(network, self._clip, self.labels, config.model, training, str(self.device))
+        if config.calibrate:
+            calibrate(segmenter, self._domains.adapted_to, self._encode_images)
+        return segmenter
 
     def measure_target(self) -> dict[str, Any]:
         """The signal of the early stop (early_stop.py), of the network as it is now."""

@@ -81,6 +81,8 @@ class AdaptConfig(Config):
     target_statistics: the model that is saved, or makes pseudo-labels, has batch-norm statistics of the target's frames
         alone, estimated after training (AdaBN), and not the running ones of training, which mix both domains, as xMUDA
         has them. A method without losses on the target does not look at it.
+    calibrate: each branch of the model that is saved, or makes pseudo-labels, has a temperature, estimated after
+        training without labels (temperatures.py); else it is as sure as training made it, as in xMUDA.
     precision: of the trained network; `auto` is float32 on the CPU and bfloat16 autocast on CUDA.
     save_every: steps between two saved states, from which an interrupted run resumes.
     patience: saved states in a row by which the signal of `early_stop.py` may fail to rise before training ends; 0 lets
@@ -96,6 +98,7 @@ class AdaptConfig(Config):
     steps: PositiveInt = 10_000
     seed: int = Field(0, ge=0)
     target_statistics: bool = False
+    calibrate: bool = True
     precision: Precision = "auto"
     save_every: PositiveInt = 500
     patience: NonNegativeInt = 0

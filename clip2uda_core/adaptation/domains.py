@@ -44,6 +44,13 @@ class Domains:
     target: FrameStore | None
     pseudo_labels: PseudoLabels | None
 
+    @property
+    def adapted_to(self) -> FrameStore:
+        """Frames of the domain that the model is meant for: the target, or the source of a run that does not adapt."""
+        frames = self.source if self.target is None else self.target
+        assert frames is not None, "a run has frames of some domain"
+        return frames
+
     def source_counts(self, supervise: str, classes: int) -> Tensor:
         """(K,) labelled points of the source per class, of those that the losses see; 0 where there is no source."""
         if self.source is None:

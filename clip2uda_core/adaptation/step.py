@@ -158,7 +158,7 @@ class Iteration:
                 loss = losses.segmentation_loss(logits, p.labels[points], self._class_weights)
                 result["segmentation_3d"] = config.segmentation * loss
             if p.domain == "target" and config.pseudo_label > 0:
-                loss = losses.pseudo_label_loss(logits, p.pseudo_labels[1][points])
+                loss = losses.segmentation_loss(logits, p.pseudo_labels[1][points], self._class_weights)
                 result["pseudo_label_3d"] = config.pseudo_label * loss
         return result
 
@@ -170,7 +170,7 @@ class Iteration:
                 loss = losses.segmentation_loss(of_pixels.main, p.labels[p.seen], self._class_weights)
                 result["segmentation_2d"] = config.segmentation * loss
             if p.domain == "target" and config.pseudo_label > 0:
-                loss = losses.pseudo_label_loss(of_pixels.main, p.pseudo_labels[0][p.seen])
+                loss = losses.segmentation_loss(of_pixels.main, p.pseudo_labels[0][p.seen], self._class_weights)
                 result["pseudo_label_2d"] = config.pseudo_label * loss
             weight = config.cross_modal_source if p.domain == "source" else config.cross_modal_target
             if weight > 0:

@@ -186,6 +186,7 @@ def _of_source_stage(values: dict[str, Any], source_stage: dict[str, Any]) -> di
         "schedule": "alternate",
         "teacher": None,
         "target_statistics": False,
+        "calibrate": True,
         "losses": {
             "cross_modal_source": 0.0,
             "cross_modal_target": 0.0,

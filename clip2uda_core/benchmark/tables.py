@@ -7,6 +7,7 @@ from typing import Any
 
 from clip2uda_core.adaptation.report import Report
 from clip2uda_core.benchmark.results import MODALITIES, SIGNALS, Results, miou, spread, values_of
+from clip2uda_core.evaluation.curves import MODALITY_NAMES
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ def page(results: Results, provenance: Provenance, failed: dict[str, str]) -> st
         provenance.about,
         f"```\n{provenance.command}\n```",
         f"{results.steps} iterations a run. Numbers are mIoU in percent on the target's test split, mean ± standard "
-        f"deviation over the seeds; `2D` and `3D` are each branch alone, `fused` their mean, all at the points that a "
-        f"camera sees.",
+        f"deviation over the seeds; `2D` and `3D` are each branch alone, `fused` their product, `xM` the mean of their "
+        f"softmaxes, all at the points that a camera sees.",
         f"![mIoU of each method]({provenance.figure})",
         "## Last iteration",
         _last_table(results),
@@ -42,8 +43,7 @@ def page(results: Results, provenance: Provenance, failed: dict[str, str]) -> st
         _class_table(results),
         "## Confidence and accuracy",
         "In percent of the test's points that a camera sees: how sure each branch is of its label, and how often it is "
-        "right. The fused label is the class with the highest mean probability, so a branch that is surer than it is "
-        "right overrules the other where that one is right.",
+        "right. A branch that is surer than it is right overrules the other in the fused label.",
         _reliability_table(results),
         "## Signals that need no labels",
         "On the frames of the test split. The last line is the correlation of each signal with the fused mIoU over all "
@@ -58,17 +58,18 @@ def page(results: Results, provenance: Provenance, failed: dict[str, str]) -> st
 
 
 def _last_table(results: Results) -> str:
-    header = ["method", "seeds", "2D", "3D", "fused", "gap closed", "minutes a run"]
+    header = ["method", "seeds", "2D", "3D", "fused", "gap closed", "xM", "minutes a run"]
     rows = []
     for method, reports in results.methods.items():
         scores = [spread(results.last(method, modality)) for modality in MODALITIES]
-        rows.append([method, str(len(reports)), *scores, _gap(results, method), spread(results.minutes(method))])
-    closed = (
+        closed, mean = _gap(results, method), spread(results.last(method, "xm"))
+        rows.append([method, str(len(reports)), *scores, closed, mean, spread(results.minutes(method))])
+    note = (
         "`gap closed`: the share of the way from `source_only` to `oracle` in fused mIoU."
         if any(_gap(results, method) != "–" for method in results.methods)
         else ""
     )
-    return "\n\n".join(part for part in (closed, _table(header, rows)) if part)
+    return "\n\n".join(part for part in (note, _table(header, rows)) if part)
 
 
 def _source_stage(results: Results) -> str:
@@ -115,10 +116,10 @@ def _class_table(results: Results) -> str:
 
 
 def _reliability_table(results: Results) -> str:
-    header = ["method", *(f"{modality} {name}" for modality in ("2D", "3D") for name in ("confidence", "accuracy"))]
+    cells = [(modality, name) for modality in MODALITIES for name in ("confidence", "accuracy")]
+    header = ["method", *(f"{MODALITY_NAMES[modality]} {name}" for modality, name in cells)]
     rows = []
     for method in results.methods:
-        cells = [(modality, name) for modality in ("2d", "3d") for name in ("confidence", "accuracy")]
         rows.append([method, *(spread(results.reliability(method, *cell)) for cell in cells)])
     return _table(header, rows)
 

@@ -16,8 +16,8 @@ SMOOTHED_SHARE = 0.05
 """Share of the steps over which a curve is averaged."""
 
 COLORS = ("#1f6fb4", "#d9662b", "#2f9e5c", "#b3405b", "#7a5bb5", "#8a8a2a")
-MODALITY_COLORS = {"2d": COLORS[1], "3d": COLORS[0], "fused": COLORS[2], "all": "#777777"}
-MODALITY_NAMES = {"2d": "2D", "3d": "3D", "fused": "fused", "all": "all points"}
+MODALITY_COLORS = {"2d": COLORS[1], "3d": COLORS[0], "fused": COLORS[2], "xm": COLORS[4], "all": "#777777"}
+MODALITY_NAMES = {"2d": "2D", "3d": "3D", "fused": "fused", "xm": "xM", "all": "all points"}
 
 
 def draw_losses(log: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clip2uda_core.errors import DataError
@@ -12,6 +13,7 @@ from clip2uda_core.evaluation.confusion import ConfusionMatrix
 from clip2uda_core.evaluation.reliability import Reliability
 from clip2uda_core.geometry import project
 from clip2uda_core.labels import IGNORE, LabelSpace
+from clip2uda_core.models.fusion import fuse
 from clip2uda_core.processes import own_share, sum_array_over_processes
 from clip2uda_core.types import Frame, Prediction
 
@@ -34,7 +36,7 @@ class LabelFreeSignals:
 
     def add(self, prediction: Prediction) -> None:
         known = prediction.labels != IGNORE
-        fused = fuse(prediction)[known].astype(np.float64)
+        fused = fused_probabilities(prediction)[known].astype(np.float64)
         labels_2d = best_class(prediction.probabilities_2d[known])
         both = labels_2d != IGNORE
         self.points += int(known.sum())
@@ -58,9 +60,10 @@ class LabelFreeSignals:
 class Evaluation:
     """The result over a whole data set.
 
-    seen: `2d`, `3d` and `fused` on the points that a camera sees, the protocol of the xMUDA family. `all`: the model's
-    labels on every labelled point, of 3D alone where no camera sees one. reliability: as seen, on the same points.
-    All are empty where there are no labels.
+    seen: `2d`, `3d`, `fused` and `xm` on the points that a camera sees, the protocol of the xMUDA family. `xm`: the
+    mean of both softmaxes, which that family's tables call xM, beside the fusion that the model has. `all`: the model's
+    labels on every labelled point, of 3D alone where no camera sees one. reliability: as seen, on the same points. All
+    are empty where there are no labels.
     """
 
     labels: LabelSpace
@@ -72,11 +75,11 @@ class Evaluation:
     labelled_frames: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """Plain values for JSON. `iou_percent` and `reliability_percent` have `2d` only where the model has a 2D
-        prediction, and nothing where there are no labels."""
+        """Plain values for JSON. `iou_percent` and `reliability_percent` have `2d` and `xm` only where the model has a
+        2D prediction, and nothing where there are no labels."""
         matrices = {**self.seen, "all": self.all} if self.labelled_frames else {}
         if self.signals.points_with_2d == 0:
-            matrices.pop("2d", None)
+            matrices = {name: matrix for name, matrix in matrices.items() if name not in ("2d", "xm")}
         reliability = {name: each.summary() for name, each in self.reliability.items() if name in matrices}
         return {
             "frames": self.frames,
@@ -95,7 +98,7 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
     the same points. Where several processes work together, each takes its share of the frames, and all get the whole
     result. Raises DataError when there is no frame.
     """
-    seen = {name: ConfusionMatrix.empty(labels) for name in ("2d", "3d", "fused")}
+    seen = {name: ConfusionMatrix.empty(labels) for name in ("2d", "3d", "fused", "xm")}
     signals = LabelFreeSignals(np.zeros(len(labels), np.int64))
     reliability = {name: Reliability() for name in seen}
     result = Evaluation(labels, signals, seen, ConfusionMatrix.empty(labels), reliability)
@@ -107,10 +110,12 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
             continue
         result.labelled_frames += 1
         truth, visible = frame.cloud.labels, seen_by_a_camera(frame)
+        of_2d, of_3d = prediction.probabilities_2d[visible], prediction.probabilities_3d[visible]
         said = {
-            "2d": predicted(prediction.probabilities_2d[visible]),
-            "3d": predicted(prediction.probabilities_3d[visible]),
+            "2d": predicted(of_2d),
+            "3d": predicted(of_3d),
             "fused": (prediction.labels[visible], prediction.confidence[visible]),
+            "xm": predicted(np.float32(0.5) * (of_2d + of_3d)),
         }
         for name, (label, confidence) in said.items():
             seen[name].add(truth[visible], label)
@@ -149,11 +154,11 @@ def seen_by_a_camera(frame: Frame) -> NDArray[np.bool_]:
     return seen
 
 
-def fuse(prediction: Prediction) -> NDArray[np.float32]:
-    """(N, K) mean of the 2D and 3D probabilities where both are there, 3D alone elsewhere."""
+def fused_probabilities(prediction: Prediction) -> NDArray[np.float32]:
+    """(N, K): the 2D and 3D probabilities fused where both are there, 3D alone elsewhere."""
     with_2d = ~np.isnan(prediction.probabilities_2d[:, :1])
-    mean = (prediction.probabilities_2d + prediction.probabilities_3d) / 2
-    return np.where(with_2d, mean, prediction.probabilities_3d)
+    both = fuse(torch.from_numpy(prediction.probabilities_2d), torch.from_numpy(prediction.probabilities_3d)).numpy()
+    return np.where(with_2d, both, prediction.probabilities_3d)
 
 
 def best_class(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:

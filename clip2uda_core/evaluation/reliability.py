@@ -16,8 +16,7 @@ class Reliability:
     """Sums over labelled points with a prediction, (BINS,) each, by the confidence of the predicted class: points,
     their confidences, and how many of them are right.
 
-    Why it is measured: the fused label is the class with the highest mean probability, so a branch that is surer than
-    it is right overrules one that is right.
+    Why it is measured: a branch that is surer than it is right overrules one that is right in the fused label.
     """
 
     points: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))

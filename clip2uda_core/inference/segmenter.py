@@ -16,8 +16,9 @@ from clip2uda_core.errors import CheckpointError, ConfigError
 from clip2uda_core.geometry import SE3, PinholeCamera
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.models.checkpoint import Checkpoint, CheckpointHeader, load_checkpoint, load_state, save_checkpoint
-from clip2uda_core.models.clip import FrozenClip
+from clip2uda_core.models.clip import EncodeImages, FrozenClip
 from clip2uda_core.models.clip_weights import HOW_TO_GIVE_WEIGHTS, ClipConfig, ClipDimensions
+from clip2uda_core.models.fusion import fuse
 from clip2uda_core.models.network import Clip2udaNetwork, NetworkConfig
 from clip2uda_core.models.unet2d import UNet2dConfig
 from clip2uda_core.types import CameraView, Frame, PointCloud, Prediction
@@ -54,8 +55,8 @@ class Segmenter:
     """Labels the points of frames, one frame at a time.
 
     2D is the main head of the image branch: for a point that several cameras see, the mean of their probabilities.
-    3D is the main head of the sparse U-Net. Fused ("xM" in xMUDA) is the mean of both where a camera sees the point,
-    and 3D alone elsewhere.
+    3D is the main head of the sparse U-Net. Both at the model's temperatures. Fused ("xM" in xMUDA) is the normalised
+    product of both where a camera sees the point, and 3D alone elsewhere.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Segmenter:
         self.device = choose_device(device)
         self.network = network.to(self.device).eval()
         self.clip = None if clip is None else clip.to(self.device)
+        self._encode_images = None if self.clip is None else self.clip.encode_images
         self.labels = labels
         self.config = config
         self.training = training
@@ -119,22 +121,24 @@ class Segmenter:
         U-Net), fuse.
         """
         clock = _StageClock(self.device)
-        return self._segment(prepare(frame, self.config.prepare), len(frame.cloud), clock)
+        return self._segment(prepare(frame, self.config.prepare), len(frame.cloud), clock, self._encode_images)
 
-    def segment_sample(self, sample: Sample) -> Prediction:
-        """Labels the M points of a frame that is prepared, as this model's `config.prepare` says."""
-        return self._segment(sample, len(sample.xyz_m), _StageClock(self.device))
+    def segment_sample(self, sample: Sample, encode_images: EncodeImages | None = None) -> Prediction:
+        """Labels the M points of a frame that is prepared, as this model's `config.prepare` says. encode_images: in
+        place of CLIP's own, such as that of a cache."""
+        encode_images = encode_images or self._encode_images
+        return self._segment(sample, len(sample.xyz_m), _StageClock(self.device), encode_images)
 
     @torch.inference_mode()
-    def _segment(self, sample: Sample, points: int, clock: "_StageClock") -> Prediction:
+    def _segment(self, sample: Sample, points: int, clock: "_StageClock", encode: EncodeImages | None) -> Prediction:
         batch = collate([sample]).to(self.device)
         clock.lap("prepare")
-        seen, probabilities_2d = self._classify_images(batch, clock)
+        seen, probabilities_2d = self._classify_images(batch, clock, encode)
         probabilities_3d = self._classify_voxels(batch)[batch.voxel_of_point]
         clock.lap("points")
 
         fused = probabilities_3d.clone()
-        fused[seen] = (probabilities_3d[seen] + probabilities_2d) / 2
+        fused[seen] = fuse(probabilities_2d, probabilities_3d[seen])
         confidence, labels = fused.max(1)
         spread = _Spread(sample.kept, points)
         prediction = Prediction(
@@ -167,22 +171,24 @@ class Segmenter:
         intensity = np.zeros(len(xyz_m), np.float32)
         self.segment(Frame(PointCloud(xyz_m, 0, intensity=intensity), (view,), "warm-up"))
 
-    def _classify_images(self, batch: Batch, clock: "_StageClock") -> tuple[Tensor, Tensor]:
+    def _classify_images(
+        self, batch: Batch, clock: "_StageClock", encode: EncodeImages | None
+    ) -> tuple[Tensor, Tensor]:
         """Indices (P,) of the points that some camera sees, and their (P, K) probabilities, the mean over the views."""
         points = [batch.voxel_of_point.new_empty(0)]
         probabilities = [self.network.text_target.new_empty(0, len(self.labels))]
         for group in batch.groups:
             if not self.config.uses_images or len(group.points) == 0:
                 continue
-            if self.clip is None:
+            if encode is None:
                 logits = self.network.classify_images(group.images, group.uv_px)
             else:
-                visual = self.clip.encode_images(group.images)
+                visual = encode(group.images)
                 clock.lap("image_encoder")
                 scores = self.network.score_map(visual, self.network.text_target)
                 logits = self.network.classify_pixels(visual, scores, group.images, group.uv_px)
             points.append(group.points)
-            probabilities.append(logits.main.softmax(1))
+            probabilities.append((logits.main / self.network.temperatures[0]).softmax(1))
             clock.lap("image_decoder")
         seen, place, views = torch.cat(points).unique(return_inverse=True, return_counts=True)
         total = torch.zeros(len(seen), len(self.labels), device=self.device).index_add_(
@@ -194,7 +200,8 @@ class Segmenter:
     def _classify_voxels(self, batch: Batch) -> Tensor:
         """(V, K) probabilities. Voxels come in the order of x, so parts of them are slabs of the scene."""
         parts = zip(batch.voxels.split(MAX_VOXELS), batch.voxel_features.split(MAX_VOXELS), strict=True)
-        return torch.cat([self.network.classify_voxels(*part, batch_size=1).main.softmax(1) for part in parts])
+        logits = torch.cat([self.network.classify_voxels(*part, batch_size=1).main for part in parts])
+        return (logits / self.network.temperatures[1]).softmax(1)
 
 
 def build_network(config: ModelConfig, labels: LabelSpace, clip: FrozenClip | None) -> Clip2udaNetwork:

@@ -18,8 +18,9 @@ from clip2uda_core.files import write_bytes, writing
 from clip2uda_core.labels import LabelSpace, LabelSpaceConfig
 from clip2uda_core.models.tensor_file import open_tensors
 
-FORMAT = 1
-"""Version of the file's layout; raised when an older program could not read the file rightly."""
+FORMAT = 2
+"""Version of the file's layout; raised when an older program could not read the file rightly. Format 1 had no
+temperatures."""
 
 _KEY = "clip2uda"
 
@@ -41,7 +42,8 @@ class CheckpointHeader(Config):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A header, and the network's state by name: trained weights, running statistics, and T_target."""
+    """A header, and the network's state by name: trained weights, running statistics, T_target, and the
+    temperatures of the branches."""
 
     header: CheckpointHeader
     state: dict[str, Tensor]
@@ -71,6 +73,8 @@ def load_checkpoint(path: Path, labels: LabelSpace | None = None) -> Checkpoint:
     with open_tensors(path, "checkpoint") as file:
         header = _parse_header(file.metadata() or {}, path)
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    if header.format == 1:
+        state["temperatures"] = torch.ones(2)
     checkpoint = Checkpoint(header, state)
     if labels is not None and labels.names != checkpoint.labels.names:
         raise CheckpointError(

@@ -5,6 +5,7 @@ a `FrozenClip`, not around it.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,10 @@ class VisualFeatures:
         """(H, W) in pixels that the maps cover, padding included."""
         rows, columns = self.dense.shape[-2:]
         return rows * self.patch_px, columns * self.patch_px
+
+
+EncodeImages = Callable[[Tensor], VisualFeatures]
+"""(B, 3, H, W) uint8 RGB images to features: `FrozenClip.encode_images`, or a cache that remembers what it said."""
 
 
 class FrozenClip(nn.Module):

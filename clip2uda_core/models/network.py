@@ -59,9 +59,11 @@ class Clip2udaNetwork(nn.Module):
 
     text_target: (K, E), the text embeddings of the target domain once training is over. With them inference needs no
     text tower.
+    temperatures: (2,), what the main heads' logits of 2D and of 3D are divided by at inference; 1 in training.
     """
 
     text_target: Tensor
+    temperatures: Tensor
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Clip2udaNetwork(nn.Module):
             self.unet2d = UNet2d(image_network)
             self.heads_2d = Heads(image_network.channels, classes)
         self.register_buffer("text_target", torch.zeros(classes, embed_dim))
+        self.register_buffer("temperatures", torch.ones(2))
 
     def score_map(self, visual: VisualFeatures, text: Tensor) -> Tensor:
         """M, (B, K, h, w) in -1..1: how much each place of B images looks like each class, by the text embeddings T_d

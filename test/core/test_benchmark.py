@@ -43,7 +43,7 @@ def _summary(scores: dict[str, float], road: float, confidence: float) -> dict[s
 
 
 def _report(method: str, seed: int, fused: float, best: float | None = None, confidence: float = 0.5) -> Report:
-    last = _summary({"2d": fused - 2, "3d": fused - 1, "fused": fused}, fused + 5, confidence)
+    last = _summary({"2d": fused - 2, "3d": fused - 1, "fused": fused, "xm": fused - 0.5}, fused + 5, confidence)
     of_best = None if best is None else {"step": 200, **_summary({"fused": best}, best, 0.5)}
     timing_s = {"training": 60.0, "waiting_for_data": 5.0, "validation": 30.0, "evaluation": 30.0}
     named = {"source": "a", "target": "b", "val": None, "test": "c", "teacher": None}
@@ -105,12 +105,12 @@ def test_the_json_has_what_it_should_and_no_more(results: Results) -> None:
 def test_the_page_and_the_figure(results: Results, tmp_path: Path) -> None:
     provenance = Provenance("Benchmark", "by day and by night", "clip2uda benchmark", "steps: 400", "figure.png")
     text = page(results, provenance, {"xmuda, seed 0": "exit status 2"})
-    assert "| source_only | 2 | 30.0 ± 2.8 | 31.0 ± 2.8 | 32.0 ± 2.8 | 0 % | 2.0 ± 0.0 |" in text
-    assert "| clip2uda | 1 | 42.0 | 43.0 | 44.0 | 60 % | 2.0 |" in text
-    assert "| xmuda | 0 | – | – | – | – | – |" in text
+    assert "| source_only | 2 | 30.0 ± 2.8 | 31.0 ± 2.8 | 32.0 ± 2.8 | 0 % | 31.5 ± 2.8 | 2.0 ± 0.0 |" in text
+    assert "| clip2uda | 1 | 42.0 | 43.0 | 44.0 | 60 % | 43.5 | 2.0 |" in text
+    assert "| xmuda | 0 | – | – | – | – | – | – |" in text
     assert "| source_only | – | – | 32.0 ± 1.4 | 200 |" in text
     assert "| clip2uda | 49.0 | – |" in text
-    assert "| source_only | 80.0 ± 0.0 | 60.0 ± 0.0 | – | – |" in text
+    assert "| source_only | 80.0 ± 0.0 | 60.0 ± 0.0 | – | – | – | – |" in text
     assert "- xmuda, seed 0: exit status 2" in text
     assert "a CPU, 2 cores, 1 threads a run" in text
     draw_bars(results, "all methods", tmp_path / "figure.png")

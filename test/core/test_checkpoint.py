@@ -125,6 +125,11 @@ def test_damaged_and_newer_headers_are_refused(tmp_path: Path, header: str, said
         load_checkpoint(tmp_path / "m.safetensors")
 
 
+def test_a_checkpoint_from_before_temperatures_has_those_of_one(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m", Checkpoint(HEADER.model_copy(update={"format": 1}), state()))
+    assert torch.equal(load_checkpoint(tmp_path / "m").state["temperatures"], torch.ones(2))
+
+
 def test_tensors_of_another_model_are_refused(saved: Path) -> None:
     with pytest.raises(CheckpointError, match=r"do not fit the model in its header: .*size mismatch for weight"):
         load_state(torch.nn.Linear(5, 2, bias=False), Checkpoint(HEADER, {"weight": torch.zeros(2, 3)}), saved)

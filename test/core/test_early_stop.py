@@ -197,7 +197,7 @@ def _data() -> RunData:
 
 def _config(patience: int, *settings: str) -> AdaptConfig:
     """A learning rate so high that what was learned is lost again."""
-    words = ("save_every=2", "optimizer.learning_rate=0.05", f"patience={patience}", *settings)
+    words = ("save_every=2", "optimizer.learning_rate=0.2", f"patience={patience}", *settings)
     return tiny_run.config("clip2uda", 16, *words)
 
 

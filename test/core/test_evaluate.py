@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clip2uda_core.errors import DataError
-from clip2uda_core.evaluation.evaluate import best_class, evaluate, fuse, seen_by_a_camera
+from clip2uda_core.evaluation.evaluate import best_class, evaluate, fused_probabilities, seen_by_a_camera
 from clip2uda_core.geometry import SE3, PinholeCamera
 from clip2uda_core.labels import IGNORE, LabelSpace
 from clip2uda_core.types import CameraView, Frame, PointCloud, Prediction
@@ -37,7 +37,7 @@ def _probabilities(labels: list[int], confidence: float) -> np.ndarray:
 def _prediction(labels_2d: list[int], labels_3d: list[int], confidence: float = 0.93) -> Prediction:
     """2D is more certain than 3D, so fused is 2D's class where there is one."""
     p2, p3 = _probabilities(labels_2d, confidence), _probabilities(labels_3d, 0.65)
-    both = np.where(np.isnan(p2), p3, (p2 + p3) / 2)
+    both = np.where(np.isnan(p2), p3, p2 * p3 / (p2 * p3).sum(1, keepdims=True))
     return Prediction(best_class(both), np.nan_to_num(both).max(1), ~np.isnan(p2[:, 0]), p2, p3)
 
 
@@ -51,10 +51,10 @@ def test_each_modality_by_hand() -> None:
     assert iou["2d"]["mean"] == 50
     assert iou["3d"]["classes"]["road"] == pytest.approx(66.67)
     assert iou["3d"]["classes"]["building"] == 0
-    assert iou["fused"] == iou["2d"]
+    assert iou["fused"] == iou["xm"] == iou["2d"]
     assert iou["3d"]["classes"]["sidewalk"] is None  # the only one lies behind the camera
     assert iou["all"]["classes"]["sidewalk"] == 100
-    assert result["labelled_points"] == {"2d": 3, "3d": 3, "fused": 3, "all": 4}
+    assert result["labelled_points"] == {"2d": 3, "3d": 3, "fused": 3, "xm": 3, "all": 4}
 
 
 def test_confidence_and_accuracy_by_hand() -> None:
@@ -67,12 +67,18 @@ def test_confidence_and_accuracy_by_hand() -> None:
     reliability = evaluate(lambda _: prediction, [frame], STREET8).summary()["reliability_percent"]
     assert reliability["2d"] == {"confidence": 93.0, "accuracy": 66.67, "calibration_error": 26.33}
     assert reliability["3d"] == {"confidence": 65.0, "accuracy": 75.0, "calibration_error": 10.0}
-    # Fused: road with 0.79, twice building with 0.49, sidewalk with 0.65, each in a bin of its own; right but for one
-    # building. The building's bin is 1 - 0.98 apart, the others 0.21 and 0.35.
-    fused = 100 * (0.79 + 0.49 + 0.49 + 0.65) / 4
-    assert reliability["fused"]["confidence"] == pytest.approx(fused, abs=0.01)
+    # xM: road with 0.79, twice building with 0.49, sidewalk with nothing; right but for one building. The building's
+    # bin is 1 - 0.98 apart, the road's 0.21.
+    assert reliability["xm"]["confidence"] == pytest.approx(100 * (0.79 + 0.49 + 0.49) / 3, abs=0.01)
+    assert reliability["xm"]["accuracy"] == 66.67
+    assert reliability["xm"]["calibration_error"] == pytest.approx(100 * (0.21 + 0.02) / 3, abs=0.01)
+    # Fused: where both say road 0.93 * 0.65, to 7 times 0.01 * 0.05; where not, 0.93 * 0.05 against 0.01 * 0.65.
+    agreed, apart = 0.6045 / (0.6045 + 7 * 0.0005), 0.0465 / (0.0465 + 0.0065 + 6 * 0.0005)
+    confidence = 100 * (agreed + apart + apart + 0.65) / 4
+    assert reliability["fused"]["confidence"] == pytest.approx(confidence, abs=0.01)
     assert reliability["fused"]["accuracy"] == 75.0
-    assert reliability["fused"]["calibration_error"] == pytest.approx(100 * (0.21 + 0.02 + 0.35) / 4, abs=0.01)
+    error = 100 * ((1 - agreed) + abs(1 - 2 * apart) + (1 - 0.65)) / 4
+    assert reliability["fused"]["calibration_error"] == pytest.approx(error, abs=0.01)
 
 
 def test_one_matrix_over_all_frames() -> None:
@@ -92,12 +98,12 @@ def test_label_free_signals_by_hand() -> None:
     assert signals["agreement_2d_3d"] == 0.5  # of the two that have both
     assert signals["class_shares"]["road"] == pytest.approx(1 / 3)
     assert signals["class_shares"]["building"] == pytest.approx(1 / 3)
-    road = (0.93 + 0.65) / 2
-    building = (0.93 + 0.05) / 2
+    road = 0.6045 / (0.6045 + 7 * 0.0005)
+    building = 0.0465 / (0.0465 + 0.0065 + 6 * 0.0005)
     assert signals["mean_confidence"] == pytest.approx((road + building + 0.65) / 3)
     rows = [
-        [road] + [0.03] * 7,
-        [building, (0.01 + 0.65) / 2] + [0.03] * 6,
+        [road] + [(1 - road) / 7] * 7,
+        [building, 0.0065 / 0.056] + [0.0005 / 0.056] * 6,
         [0.65] + [0.05] * 7,
     ]
     assert signals["mean_entropy_nats"] == pytest.approx(-sum(p * np.log(p) for row in rows for p in row) / 3, rel=1e-4)
@@ -123,10 +129,11 @@ def test_seen_is_the_geometry_and_not_the_model() -> None:
     assert seen_by_a_camera(_frame([AHEAD, BEHIND, (np.nan,) * 3], None)).tolist() == [True, False, False]
 
 
-def test_fuse_is_the_mean_where_both_are_there() -> None:
-    fused = fuse(_prediction([ROAD, IGNORE], [ROAD, ROAD]))
-    assert fused[0, ROAD] == pytest.approx((0.93 + 0.65) / 2)
+def test_fused_where_both_are_there_and_3d_elsewhere() -> None:
+    fused = fused_probabilities(_prediction([ROAD, IGNORE, IGNORE], [ROAD, ROAD, IGNORE]))
+    assert fused[0, ROAD] == pytest.approx(0.6045 / (0.6045 + 7 * 0.0005), rel=1e-5)
     assert fused[1, ROAD] == pytest.approx(0.65)
+    assert np.isnan(fused[2]).all()
 
 
 def test_an_empty_source_is_an_error() -> None:

@@ -87,7 +87,7 @@ def test_clip_is_neither_trained_nor_saved() -> None:
     ours = {value.data_ptr() for value in net.state_dict().values()}
     assert not ours & {value.data_ptr() for value in clip.state_dict().values()}
     assert {name.split(".")[0] for name in net.state_dict()} == {
-        "prompts", "adapter", "decoder", "heads_2d", "sparse_unet", "heads_3d", "text_target"
+        "prompts", "adapter", "decoder", "heads_2d", "sparse_unet", "heads_3d", "text_target", "temperatures"
     }  # fmt: skip
 
 

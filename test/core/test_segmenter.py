@@ -76,13 +76,29 @@ def test_every_point_is_labelled_in_its_place(segmenter: Segmenter) -> None:
     assert all(seconds > 0 for seconds in prediction.times_s.values())
 
 
-def test_fused_is_the_mean_where_seen_and_3d_elsewhere(segmenter: Segmenter) -> None:
+def test_fused_is_the_product_where_seen_and_3d_elsewhere(segmenter: Segmenter) -> None:
     prediction = segmenter.segment(frame(scattered_points(), camera_view()))
     expected = prediction.probabilities_3d.copy()
-    expected[prediction.seen] = (expected[prediction.seen] + prediction.probabilities_2d[prediction.seen]) / 2
+    expected[prediction.seen] *= prediction.probabilities_2d[prediction.seen]
+    expected /= expected.sum(1, keepdims=True)
     assert np.array_equal(prediction.labels, expected.argmax(1))
-    np.testing.assert_allclose(prediction.confidence, expected.max(1))
+    np.testing.assert_allclose(prediction.confidence, expected.max(1), rtol=1e-4)
     assert 0 < prediction.seen.sum() < len(prediction)
+
+
+def test_temperatures_divide_the_logits_of_their_branch(folder: Path, segmenter: Segmenter) -> None:
+    """Softmax of z / T is softmax(z) to the power of 1 / T, normalised."""
+    scene = frame(scattered_points(), camera_view())
+    at_one = segmenter.segment(scene)
+    tempered = Segmenter.from_checkpoint(folder / "model.safetensors", device="cpu")
+    tempered.network.temperatures.copy_(torch.tensor([2.0, 0.5]))
+    for of_one, of_other, power in (
+        (at_one.probabilities_2d, tempered.segment(scene).probabilities_2d, 0.5),
+        (at_one.probabilities_3d, tempered.segment(scene).probabilities_3d, 2.0),
+    ):
+        expected = of_one**power / (of_one**power).sum(1, keepdims=True)
+        np.testing.assert_allclose(of_other, expected, rtol=1e-3)
+        assert not np.allclose(of_other, of_one, rtol=0.01, equal_nan=True)
 
 
 def test_a_point_that_two_cameras_see_has_their_mean(segmenter: Segmenter) -> None:
