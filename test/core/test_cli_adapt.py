@@ -96,7 +96,7 @@ def test_one_command_trains_adapts_evaluates_and_resumes(tmp_path: Path) -> None
     assert report["steps"] == 3
     assert report["test"] == sequence
     last = report["last"]
-    assert set(last["iou_percent"]) == {"2d", "3d", "fused", "all"}
+    assert set(last["iou_percent"]) == {"2d", "3d", "fused", "xm", "all"}
     assert last["labelled_points"]["all"] == 900
     assert last["iou_percent"]["all"]["classes"]["building"] is None
     assert report["best"]["step"] == 3
