@@ -28,7 +28,8 @@ def draw_bars(results: Results, title: str, path: Path) -> None:
             panel.plot([x] * len(values), values, "o", color="#20252b", markersize=3.5)
             panel.text(x, max(values) + 0.8, f"{mean(values):.1f}", ha="center", fontsize=8)
             labelled = True
-    panel.set_xticks(range(len(results.methods)), list(results.methods), fontsize=9)
+    names = [name if len(name) < 16 else name.replace("_", "_\n", 1) for name in results.methods]
+    panel.set_xticks(range(len(names)), names, fontsize=9)
     panel.set_ylabel("mIoU on the target's test split, %")
     panel.set_title(title, fontsize=10)
     panel.spines[["top", "right"]].set_visible(False)
