@@ -45,6 +45,7 @@ def test_a_state_that_does_not_know_newer_settings_is_gone_on_with(tmp_path: Pat
     assert state is not None
     for newer in ("patience", "initial"):
         del state["identity"]["config"][newer]
+    del state["network"]["temperatures"]
     save_state(tmp_path / "states", 1, state)
     assert tiny_run.adapter(tiny_run.config(), tmp_path).state.step == 1
     with pytest.raises(ConfigError, match=r"config\.patience was 0, is now 1"):
