@@ -71,10 +71,8 @@ class TrainingState:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         self.step = saved["step"]
-        # A state of an earlier version has no temperatures, which training does not change.
-        own = self.network.state_dict()
-        temperatures = {name: value for name, value in own.items() if name == "temperatures"}
-        self.network.load_state_dict(temperatures | saved["network"])
+        # A state of an earlier version has no temperatures; in training they are 1.
+        self.network.load_state_dict({"temperatures": torch.ones(2)} | saved["network"])
         for scheduler, of_optimizer, of_scheduler in zip(
             self.schedulers, saved["optimizers"], saved["schedulers"], strict=True
         ):

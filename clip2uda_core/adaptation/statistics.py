@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 
 from clip2uda_core.data.frame_store import FrameStore
@@ -43,7 +42,7 @@ def estimate_statistics(
 def _batches(frames: FrameStore, prepare: PrepareConfig, batch_size: int) -> Iterator[Batch]:
     """Whole batches only, unless there is just a part of one; of each, this process's part."""
     part = batch_size // process_count()
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES)).round().astype(int)).tolist()
+    chosen = frames.spread(FRAMES)
     if len(chosen) < batch_size:
         chosen = [chosen[index % len(chosen)] for index in range(batch_size)]
     for start in range(0, len(chosen) - batch_size + 1, batch_size):

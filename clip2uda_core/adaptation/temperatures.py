@@ -73,10 +73,9 @@ def find_temperatures(probabilities_2d: Tensor, probabilities_3d: Tensor) -> tup
 
 def _look(segmenter: Segmenter, frames: FrameStore, encode_images: EncodeImages | None) -> tuple[Tensor, Tensor]:
     """What both branches say of some points, (P, K) each; this process's share of them."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), FRAMES)).round().astype(int)).tolist()
     classes = len(segmenter.labels)
     said_2d, said_3d = [np.empty((0, classes), np.float32)], [np.empty((0, classes), np.float32)]
-    for index in own_share(chosen):
+    for index in own_share(frames.spread(FRAMES)):
         prediction = segmenter.segment_sample(frames[index].sample(segmenter.config.prepare), encode_images)
         seen = np.flatnonzero(prediction.seen)
         drawn = np.random.default_rng(index).permutation(seen)[:POINTS]

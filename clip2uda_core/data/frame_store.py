@@ -177,6 +177,10 @@ class FrameStore:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def spread(self, count: int) -> list[int]:
+        """Indices of so many frames, or all where there are fewer, spread evenly over the store."""
+        return np.linspace(0, len(self) - 1, min(len(self), count)).round().astype(int).tolist()
+
     def __getitem__(self, index: int) -> TrainingFrame:
         path = self.folder / f"{index}.npz"
         try:
