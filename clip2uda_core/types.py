@@ -97,7 +97,8 @@ class Prediction:
     labels: (N,) uint8, IGNORE for points that were not segmented (NaN, outside the range).
     confidence: (N,) float32 in 0..1, the fused probability of the label; 0 where the label is IGNORE.
     seen: (N,) bool, whether a camera saw the point, so that 2D took part (otherwise 3D alone).
-    probabilities_2d, probabilities_3d: (N, K) float32 softmax of the main heads; NaN rows where there is none.
+    probabilities_2d, probabilities_3d: (N, K) float32 softmax of the main heads at the model's temperatures; NaN
+        rows where there is none.
     times_s: seconds by stage.
     """
 

@@ -20,12 +20,13 @@ Precision = Literal["auto", "32-true", "bf16-mixed"]
 class LossConfig(Config):
     """Weights of the losses, 0 for none, and the two constants of the prompt losses.
 
-    pseudo_label: cross entropy on the target, per modality, against what a teacher said there; xMUDA has 1.0.
+    pseudo_label: cross entropy on the target, per modality, against what a teacher said there, classes weighted
+        as on the source; xMUDA has 1.0, and no weights by class.
     pseudo_labels: of what the teacher said, both modalities learn the `fused` labels, or each the teacher's `own` of
         this modality, as in xMUDA.
     cross_modal_source, cross_modal_target: xMUDA has 1.0 and 0.1 on nuScenes, 0.1 and 0.01 on KITTI.
-    temperature: of the score map in the prompt losses. min_confidence: target points whose mean 2D and 3D prediction is
-        less certain do not teach the prompt.
+    temperature: of the score map in the prompt losses. min_confidence: target points whose fused prediction is less
+        certain do not teach the prompt.
     supervise: points where the 3D losses that need no image are evaluated: those that a camera sees, or all.
     """
 

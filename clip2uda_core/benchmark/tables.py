@@ -137,7 +137,7 @@ def _last_miou(modality: str, report: Report) -> float | None:
 
 def _gap(results: Results, method: str) -> str:
     share = results.gap_closed(method)
-    return "–" if share is None else f"{share:.0f} %"
+    return "–" if share is None else f"{round(share)} %"
 
 
 def _machine(results: Results) -> str:

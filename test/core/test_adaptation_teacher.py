@@ -97,6 +97,20 @@ def test_pseudo_labels_stay_with_their_points(tmp_path: Path, teacher: Segmenter
         assert 0 < len(samples[0].xyz_m) < len(frame.xyz_m)
 
 
+def test_pseudo_labels_are_weighted_by_class_as_the_sources_labels(tmp_path: Path, teacher: Segmenter) -> None:
+    student = _student(tmp_path, teacher)
+    student.build()
+    weights = student._iteration._class_weights
+    assert len(set(weights.tolist())) > 1
+    seen = student._iteration.look(next(student._batches()["target"]), "target")
+    loss = student._iteration.points_losses([seen])["pseudo_label_3d"]
+    labels = seen.pseudo_labels[1][seen.seen].long()
+    rows = [(logits, label) for logits, label in zip(seen.logits_3d.main[seen.seen], labels, strict=True) if label < 8]
+    summed = sum(weights[label] * -logits.log_softmax(0)[label] for logits, label in rows)
+    expected = summed / sum(weights[label] for _, label in rows)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_a_student_learns_from_pseudo_labels_of_each_modality_and_resumes(tmp_path: Path, teacher: Segmenter) -> None:
     student = _student(tmp_path, teacher)
     student.build()

@@ -48,8 +48,8 @@ def test_two_halves_of_a_mind_come_to_no_nan() -> None:
 
 @pytest.mark.parametrize(("of_2d", "of_3d"), [(1.0, 1.0), (2.0, 1.0), (1.0, 2.0), (0.71, 2.83), (1.41, 1.41)])
 def test_temperatures_that_undo_too_much_and_too_little_confidence(truth: Tensor, of_2d: float, of_3d: float) -> None:
-    """Posteriors whose logits are multiplied by a factor: that factor is the temperature. Half a step of the grid is
-    the most that can be asked for, one step is granted."""
+    """Posteriors whose logits are multiplied by a factor: that factor is the temperature, to be found within two steps
+    of the search."""
     first, second = observed(truth, 1.5, 1), observed(truth, 2.5, 2)
     distorted = (first * of_2d).softmax(1), (second * of_3d).softmax(1)
     found = find_temperatures(*distorted)
