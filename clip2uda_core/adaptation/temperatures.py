@@ -26,7 +26,6 @@ from torch import Tensor
 from clip2uda_core.data.frame_store import FrameStore
 from clip2uda_core.inference.segmenter import Segmenter
 from clip2uda_core.models.clip import EncodeImages
-from clip2uda_core.models.fusion import FLOOR
 from clip2uda_core.processes import own_share, sum_over_processes
 
 logger = logging.getLogger(__name__)
@@ -36,6 +35,9 @@ FRAMES, POINTS = 24, 1000
 
 CANDIDATES = tuple(2 ** (eighth / 8) for eighth in range(-8, 17))
 """1/2 to 4."""
+
+FLOOR = 1e-6
+"""Of a probability, so that it has a logarithm."""
 
 
 def calibrate(segmenter: Segmenter, frames: FrameStore, encode_images: EncodeImages | None) -> None:

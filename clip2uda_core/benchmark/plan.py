@@ -19,7 +19,9 @@ from clip2uda_core.errors import ConfigError, DataError
 from clip2uda_core.files import write_text
 from clip2uda_core.paths import config_file, share_dir
 
-METHODS = ("source_only", "xmuda", "xmuda_pl", "clip2uda", "clip2uda_pl", "oracle")
+METHODS = ("source_only_unet", "xmuda", "xmuda_pl", "source_only", "clip2uda", "clip2uda_pl", "oracle")
+"""By 2D network: the U-Net, then CLIP with prompts and decoder; each after the source alone."""
+
 SOURCE_STAGE = "source_stage"
 
 

@@ -70,6 +70,11 @@ class Results:
 
         return self._of_each(method, value)
 
+    def same_mistakes(self, method: str, name: str) -> list[float]:
+        """`counted` or `independent`: points that 2D and 3D give the same wrong class, in percent, one a seed, last
+        iteration; nothing for models of one branch, and for runs of a version that did not count them."""
+        return self._of_each(method, lambda report: ((report.last or {}).get("same_mistakes_percent") or {}).get(name))
+
     def minutes(self, method: str) -> list[float]:
         """Minutes that a run took, one a seed: training, validation and evaluation."""
         parts = ("training", "validation", "evaluation")

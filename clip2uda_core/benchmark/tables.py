@@ -29,7 +29,7 @@ def page(results: Results, provenance: Provenance, failed: dict[str, str]) -> st
         provenance.about,
         f"```\n{provenance.command}\n```",
         f"{results.steps} iterations a run. Numbers are mIoU in percent on the target's test split, mean ± standard "
-        f"deviation over the seeds; `2D` and `3D` are each branch alone, `fused` their product, `xM` the mean of their "
+        f"deviation over the seeds; `2D` and `3D` are each branch alone, `fused` both together, `xM` the mean of their "
         f"softmaxes, all at the points that a camera sees.",
         f"![mIoU of each method]({provenance.figure})",
         "## Last iteration",
@@ -45,6 +45,7 @@ def page(results: Results, provenance: Provenance, failed: dict[str, str]) -> st
         "In percent of the test's points that a camera sees: how sure each branch is of its label, and how often it is "
         "right. A branch that is surer than it is right overrules the other in the fused label.",
         _reliability_table(results),
+        _mistakes_table(results),
         "## Signals that need no labels",
         "On the frames of the test split. The last line is the correlation of each signal with the fused mIoU over all "
         f"{len(results.runs)} runs.",
@@ -122,6 +123,18 @@ def _reliability_table(results: Results) -> str:
     for method in results.methods:
         rows.append([method, *(spread(results.reliability(method, *cell)) for cell in cells)])
     return _table(header, rows)
+
+
+def _mistakes_table(results: Results) -> str:
+    """Nothing where no run has both branches."""
+    cells = ("counted", "independent")
+    rows = [[method, *(spread(results.same_mistakes(method, cell), 2) for cell in cells)] for method in results.methods]
+    about = (
+        "In percent of these points: those that 2D and 3D give the same wrong class, and how many there would be if "
+        "what a branch says of a point depended on its class alone. No fusion puts such a point right."
+    )
+    header = ["method", "the same mistake in 2D and 3D", "if the branches were independent"]
+    return f"{about}\n\n{_table(header, rows)}" if any(row[1] != "–" for row in rows) else ""
 
 
 def _signal_table(results: Results) -> str:

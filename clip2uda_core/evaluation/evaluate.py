@@ -62,8 +62,8 @@ class Evaluation:
 
     seen: `2d`, `3d`, `fused` and `xm` on the points that a camera sees, the protocol of the xMUDA family. `xm`: the
     mean of both softmaxes, which that family's tables call xM, beside the fusion that the model has. `all`: the model's
-    labels on every labelled point, of 3D alone where no camera sees one. reliability: as seen, on the same points. All
-    are empty where there are no labels.
+    labels on every labelled point, of 3D alone where no camera sees one. reliability: as seen, on the same points.
+    same_mistakes: points seen that 2D and 3D give one and the same wrong class. All are empty without labels.
     """
 
     labels: LabelSpace
@@ -71,12 +71,13 @@ class Evaluation:
     seen: dict[str, ConfusionMatrix]
     all: ConfusionMatrix
     reliability: dict[str, Reliability]
+    same_mistakes: int = 0
     frames: int = 0
     labelled_frames: int = 0
 
     def summary(self) -> dict[str, Any]:
         """Plain values for JSON. `iou_percent` and `reliability_percent` have `2d` and `xm` only where the model has a
-        2D prediction, and nothing where there are no labels."""
+        2D prediction, and nothing where there are no labels; `same_mistakes_percent` is None in both cases."""
         matrices = {**self.seen, "all": self.all} if self.labelled_frames else {}
         if self.signals.points_with_2d == 0:
             matrices = {name: matrix for name, matrix in matrices.items() if name not in ("2d", "xm")}
@@ -87,8 +88,19 @@ class Evaluation:
             "labelled_points": {name: int(matrix.counts.sum()) for name, matrix in matrices.items()},
             "iou_percent": {name: _iou_percent(matrix) for name, matrix in matrices.items()},
             "reliability_percent": reliability,
+            "same_mistakes_percent": self._same_mistakes_percent() if "2d" in matrices else None,
             "label_free": self.signals.summary(self.labels),
         }
+
+    def _same_mistakes_percent(self) -> dict[str, float | None]:
+        """`counted`, and `independent`: how many there would be if what 2D and 3D say of a point depended on its class
+        alone. The more a branch repeats the other's mistakes, the less two know together."""
+        of_2d, of_3d = (self.seen[name].counts[:, :-1].astype(np.float64) for name in ("2d", "3d"))
+        points = self.seen["2d"].counts.sum(1)
+        both = np.divide((of_2d * of_3d).T, points, out=np.zeros_like(of_2d.T), where=points > 0)
+        counted, independent = self.same_mistakes, float(both.sum() - np.trace(both))
+        shares = {"counted": _ratio(counted, points.sum()), "independent": _ratio(independent, points.sum())}
+        return {name: None if share is None else round(100 * share, 2) for name, share in shares.items()}
 
 
 def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], labels: LabelSpace) -> Evaluation:
@@ -120,6 +132,8 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
         for name, (label, confidence) in said.items():
             seen[name].add(truth[visible], label)
             reliability[name].add(truth[visible], label, confidence)
+        one_class = (said["2d"][0] == said["3d"][0]) & (said["2d"][0] != IGNORE)
+        result.same_mistakes += int((one_class & (said["2d"][0] != truth[visible]) & (truth[visible] != IGNORE)).sum())
         result.all.add(truth, prediction.labels)
     _add_up_over_processes(result)
     if result.frames == 0:
@@ -137,10 +151,15 @@ def _add_up_over_processes(result: Evaluation) -> None:
         each.confidence = sum_array_over_processes(each.confidence)
         each.correct = sum_array_over_processes(each.correct)
     signals.histogram = sum_array_over_processes(signals.histogram)
-    counts = [result.frames, result.labelled_frames, signals.points, signals.points_with_2d, signals.agreeing]
-    result.frames, result.labelled_frames, signals.points, signals.points_with_2d, signals.agreeing = (
-        sum_array_over_processes(np.array(counts, np.int64)).tolist()
-    )
+    for holder, name in (
+        (result, "frames"),
+        (result, "labelled_frames"),
+        (result, "same_mistakes"),
+        (signals, "points"),
+        (signals, "points_with_2d"),
+        (signals, "agreeing"),
+    ):
+        setattr(holder, name, int(sum_array_over_processes(np.array([getattr(holder, name)], np.int64))[0]))
     of_confidence, of_entropy = np.float64(signals.confidence_sum), np.float64(signals.entropy_sum)
     signals.confidence_sum = float(sum_array_over_processes(np.array([of_confidence]))[0])
     signals.entropy_sum = float(sum_array_over_processes(np.array([of_entropy]))[0])

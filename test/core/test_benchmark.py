@@ -39,7 +39,13 @@ def _summary(scores: dict[str, float], road: float, confidence: float) -> dict[s
     iou["all"] = {"mean": road, "classes": {"road": road, "pole": None}}
     signals = {"agreement_2d_3d": None, "mean_confidence": confidence, "mean_entropy_nats": 1.0}
     reliability = {"2d": {"confidence": 80.0, "accuracy": 60.0, "calibration_error": 20.0}}
-    return {"iou_percent": iou, "reliability_percent": reliability, "label_free": signals}
+    mistakes = {"counted": 2.0, "independent": confidence}
+    return {
+        "iou_percent": iou,
+        "reliability_percent": reliability,
+        "same_mistakes_percent": mistakes if "2d" in scores else None,
+        "label_free": signals,
+    }
 
 
 def _report(method: str, seed: int, fused: float, best: float | None = None, confidence: float = 0.5) -> Report:
@@ -78,6 +84,17 @@ def test_the_numbers_by_hand(results: Results) -> None:
     assert results.correlation("mean_confidence") == pytest.approx(5 / (0.0875 * 296) ** 0.5)
     assert results.correlation("mean_entropy_nats") is None
     assert results.correlation("agreement_2d_3d") is None
+    assert results.same_mistakes("source_only", "independent") == [0.6, 0.7]
+
+
+def test_runs_of_one_branch_or_of_an_earlier_version_have_no_same_mistakes(results: Results) -> None:
+    reports = dict(results.methods["source_only"])
+    reports[0].last["same_mistakes_percent"] = None
+    del reports[1].last["same_mistakes_percent"]
+    alone = replace(results, methods={"source_only": reports})
+    assert alone.same_mistakes("source_only", "counted") == []
+    provenance = Provenance("Benchmark", "", "clip2uda benchmark", "steps: 400", "figure.png")
+    assert "same mistake" not in page(alone, provenance, {})
 
 
 def test_the_spread_is_the_sample_deviation() -> None:
@@ -111,6 +128,7 @@ def test_the_page_and_the_figure(results: Results, tmp_path: Path) -> None:
     assert "| source_only | – | – | 32.0 ± 1.4 | 200 |" in text
     assert "| clip2uda | 49.0 | – |" in text
     assert "| source_only | 80.0 ± 0.0 | 60.0 ± 0.0 | – | – | – | – |" in text
+    assert "| source_only | 2.00 ± 0.00 | 0.65 ± 0.07 |" in text
     assert "- xmuda, seed 0: exit status 2" in text
     assert "a CPU, 2 cores, 1 threads a run" in text
     draw_bars(results, "all methods", tmp_path / "figure.png")
@@ -222,7 +240,7 @@ def _run(scenario: Path, out: Path, *options: str) -> Result:
     return CliRunner().invoke(app, ["--scenario", str(scenario), "--out", str(out), *options])
 
 
-@pytest.mark.parametrize("scenario", ["day_to_night", "hdl64_to_hdl32", "sim_to_kitti"])
+@pytest.mark.parametrize("scenario", ["day_to_night", "hdl64_to_hdl32", "sim_to_kitti", "both_gaps"])
 def test_the_settings_that_ship_plan_all_methods(tmp_path: Path, scenario: str) -> None:
     """A scenario's own settings, where it has some: only one LiDAR means the same by intensity in both domains."""
     settings = read_settings(settings_of(scenario), None, None, tmp_path / "features")

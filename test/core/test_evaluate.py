@@ -12,6 +12,10 @@ from clip2uda_core.types import CameraView, Frame, PointCloud, Prediction
 STREET8 = LabelSpace.load("street8")
 ROAD, SIDEWALK, BUILDING = (STREET8.names.index(name) for name in ("road", "sidewalk", "building"))
 AHEAD, BEHIND = (5.0, 0.0, 0.0), (-5.0, 0.0, 0.0)
+# What 2D says with 0.93 and 3D with 0.65, a fifth of each spread over the eight classes: 0.769 and 0.545, the others
+# 0.033 and 0.065. Fused, where both say one class, and 2D's where they say two.
+AGREED = 0.769 * 0.545 / (0.769 * 0.545 + 7 * 0.033 * 0.065)
+APART = 0.769 * 0.065 / (0.769 * 0.065 + 0.033 * 0.545 + 6 * 0.033 * 0.065)
 
 
 def _frame(points: list[tuple[float, float, float]], labels: list[int] | None) -> Frame:
@@ -37,7 +41,8 @@ def _probabilities(labels: list[int], confidence: float) -> np.ndarray:
 def _prediction(labels_2d: list[int], labels_3d: list[int], confidence: float = 0.93) -> Prediction:
     """2D is more certain than 3D, so fused is 2D's class where there is one."""
     p2, p3 = _probabilities(labels_2d, confidence), _probabilities(labels_3d, 0.65)
-    both = np.where(np.isnan(p2), p3, p2 * p3 / (p2 * p3).sum(1, keepdims=True))
+    doubted = (0.8 * p2 + 0.2 / 8) * (0.8 * p3 + 0.2 / 8)
+    both = np.where(np.isnan(p2), p3, doubted / doubted.sum(1, keepdims=True))
     return Prediction(best_class(both), np.nan_to_num(both).max(1), ~np.isnan(p2[:, 0]), p2, p3)
 
 
@@ -72,13 +77,29 @@ def test_confidence_and_accuracy_by_hand() -> None:
     assert reliability["xm"]["confidence"] == pytest.approx(100 * (0.79 + 0.49 + 0.49) / 3, abs=0.01)
     assert reliability["xm"]["accuracy"] == 66.67
     assert reliability["xm"]["calibration_error"] == pytest.approx(100 * (0.21 + 0.02) / 3, abs=0.01)
-    # Fused: where both say road 0.93 * 0.65, to 7 times 0.01 * 0.05; where not, 0.93 * 0.05 against 0.01 * 0.65.
-    agreed, apart = 0.6045 / (0.6045 + 7 * 0.0005), 0.0465 / (0.0465 + 0.0065 + 6 * 0.0005)
-    confidence = 100 * (agreed + apart + apart + 0.65) / 4
+    confidence = 100 * (AGREED + APART + APART + 0.65) / 4
     assert reliability["fused"]["confidence"] == pytest.approx(confidence, abs=0.01)
     assert reliability["fused"]["accuracy"] == 75.0
-    error = 100 * ((1 - agreed) + abs(1 - 2 * apart) + (1 - 0.65)) / 4
+    # 0.61 and 0.65 lie in one bin, the tenth: two of its three points are right.
+    error = 100 * ((1 - AGREED) + abs(2 - 2 * APART - 0.65)) / 4
     assert reliability["fused"]["calibration_error"] == pytest.approx(error, abs=0.01)
+
+
+def test_same_mistakes_by_hand() -> None:
+    """Of four points of road, 2D takes two for building, and 3D two; one is the same. If they were independent, two of
+    four times two of four would be: one point. Of the two sidewalks, 2D calls one building, and 3D the other: none
+    is the same, and if they were independent, a quarter of two would be."""
+    frame = _frame([AHEAD] * 8 + [BEHIND], [ROAD] * 4 + [SIDEWALK] * 2 + [IGNORE, BUILDING, ROAD])
+    of_2d = [BUILDING, BUILDING, ROAD, ROAD, BUILDING, ROAD, ROAD, IGNORE, IGNORE]
+    of_3d = [ROAD, BUILDING, BUILDING, ROAD, IGNORE, BUILDING, ROAD, ROAD, SIDEWALK]
+    result = evaluate(lambda _: _prediction(of_2d, of_3d), [frame], STREET8).summary()
+    assert result["same_mistakes_percent"] == {"counted": round(100 / 7, 2), "independent": round(100 * 1.5 / 7, 2)}
+
+
+def test_no_2d_has_no_mistake_in_common() -> None:
+    frame = _frame([AHEAD], [ROAD])
+    result = evaluate(lambda _: _prediction([IGNORE], [ROAD]), [frame], STREET8).summary()
+    assert result["same_mistakes_percent"] is None
 
 
 def test_one_matrix_over_all_frames() -> None:
@@ -98,12 +119,11 @@ def test_label_free_signals_by_hand() -> None:
     assert signals["agreement_2d_3d"] == 0.5  # of the two that have both
     assert signals["class_shares"]["road"] == pytest.approx(1 / 3)
     assert signals["class_shares"]["building"] == pytest.approx(1 / 3)
-    road = 0.6045 / (0.6045 + 7 * 0.0005)
-    building = 0.0465 / (0.0465 + 0.0065 + 6 * 0.0005)
+    road, building, whole = AGREED, APART, 0.769 * 0.065 + 0.033 * 0.545 + 6 * 0.033 * 0.065
     assert signals["mean_confidence"] == pytest.approx((road + building + 0.65) / 3)
     rows = [
         [road] + [(1 - road) / 7] * 7,
-        [building, 0.0065 / 0.056] + [0.0005 / 0.056] * 6,
+        [building, 0.033 * 0.545 / whole] + [0.033 * 0.065 / whole] * 6,
         [0.65] + [0.05] * 7,
     ]
     assert signals["mean_entropy_nats"] == pytest.approx(-sum(p * np.log(p) for row in rows for p in row) / 3, rel=1e-4)
@@ -131,7 +151,7 @@ def test_seen_is_the_geometry_and_not_the_model() -> None:
 
 def test_fused_where_both_are_there_and_3d_elsewhere() -> None:
     fused = fused_probabilities(_prediction([ROAD, IGNORE, IGNORE], [ROAD, ROAD, IGNORE]))
-    assert fused[0, ROAD] == pytest.approx(0.6045 / (0.6045 + 7 * 0.0005), rel=1e-5)
+    assert fused[0, ROAD] == pytest.approx(AGREED, rel=1e-5)
     assert fused[1, ROAD] == pytest.approx(0.65)
     assert np.isnan(fused[2]).all()
 

@@ -87,14 +87,15 @@ def test_prompt_loss_on_source_is_cross_entropy_at_the_temperature(logits: Tenso
 
 def test_prompt_loss_on_target_follows_only_certain_points(logits: Tensor) -> None:
     # Softmax of (ln 97, 0, 0, 0) is (.97, .01, .01, .01): certain where both say so, and not where they disagree.
-    # Fused, the odds of 97 to 1 are squared.
+    # Fused, a fifth of each spread over the classes, 0.826 and 0.058, the odds are squared.
     certain, other = [math.log(97.0), 0, 0, 0], [0, math.log(97.0), 0, 0]
     logits_2d = torch.tensor([certain] * 6, dtype=torch.float64, requires_grad=True)
     logits_3d = torch.tensor([certain, other, certain, other, other, other], dtype=torch.float64, requires_grad=True)
     loss = losses.prompt_loss_on_target(logits, logits_2d, logits_3d, temperature=0.5, min_confidence=0.9)
     loss.backward()
 
-    teacher = torch.tensor([97.0**2, 1, 1, 1], dtype=torch.float64) / (97.0**2 + 3)
+    teacher = torch.tensor([0.826**2, 0.058**2, 0.058**2, 0.058**2], dtype=torch.float64)
+    teacher = teacher / teacher.sum()
     q = (logits.detach() / 0.5).softmax(1)
     expected = sum(float((teacher * (teacher.log() - q[i].log())).sum()) for i in (0, 2)) / 2
     gradient = torch.zeros_like(q)

@@ -35,15 +35,23 @@ def accuracy(probabilities: Tensor, truth: Tensor) -> float:
 
 
 def test_fused_by_hand() -> None:
+    """A fifth of each is spread over the three classes: 0.5, 0.3, 0.2 become 7, 4.6 and 3.4 fifteenths."""
     fused = fuse(torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([[0.2, 0.6, 0.2]]))
-    torch.testing.assert_close(fused, torch.tensor([[0.10, 0.18, 0.04]]) / 0.32)
+    products = torch.tensor([[7.0 * 3.4, 4.6 * 8.2, 3.4 * 3.4]])
+    torch.testing.assert_close(fused, products / products.sum())
 
 
 def test_two_halves_of_a_mind_come_to_no_nan() -> None:
-    """Each is certain of another class: both are as likely, and the third is not."""
+    """Each is certain of another class: both are as likely, and the third is 13 times less so."""
     fused = fuse(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0]]))
-    torch.testing.assert_close(fused, torch.tensor([[0.5, 0.5, 0.0]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(fused, torch.tensor([[13.0, 13.0, 1.0]]) / 27)
     assert fuse(torch.full((1, 3), torch.nan), torch.ones(1, 3) / 3).isnan().all()
+
+
+def test_the_surer_of_two_that_are_certain_does_not_overrule() -> None:
+    """Both are nearly certain, of two classes; that one is 500 times surer than the other is no evidence."""
+    fused = fuse(torch.tensor([[1 - 2e-6, 1e-6, 1e-6]]), torch.tensor([[5e-4, 1 - 1e-3, 5e-4]]))
+    assert fused[0, 0] == pytest.approx(fused[0, 1].item(), rel=0.01)
 
 
 @pytest.mark.parametrize(("of_2d", "of_3d"), [(1.0, 1.0), (2.0, 1.0), (1.0, 2.0), (0.71, 2.83), (1.41, 1.41)])
