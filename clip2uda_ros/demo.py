@@ -21,7 +21,9 @@ from clip2uda_core.paths import config_file
 from clip2uda_core.types import Frame
 from clip2uda_ros.children import child
 
-SIMULATED_SOURCE = "synthetic:sim_to_kitti:source:val"
+SIMULATED_TARGET = "synthetic:both_gaps:target:val"
+"""Of the domain that the model which ships was adapted to, without its labels: streets that it never saw."""
+
 OUTPUT_TOPIC = "/segmenter/output/points"
 START_TIMEOUT_S = 180.0
 
@@ -59,7 +61,7 @@ def run_demo(out: Path, real: Path | None, checkpoint: str, frames: int) -> None
     model = config_file(checkpoint, "checkpoints", ".safetensors")
     header = load_checkpoint(model).header
     labels = LabelSpace(header.labels)
-    source = str(real) if real is not None else SIMULATED_SOURCE
+    source = str(real) if real is not None else SIMULATED_TARGET
     console.print(f"[bold]1[/] recording: {source}" + ("" if real is not None else "  (simulated)"))
     cameras = _write_recording(source, frames, files, labels, console)
     console.print(f"[bold]2[/] model: {model.name}, {header.training}")
