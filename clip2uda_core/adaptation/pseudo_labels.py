@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 CONFIDENCE_CEILING = 0.9
 """A class whose points are nearly all certain keeps every point above this, not only the better half."""
 
-MODALITIES = ("2d", "3d")
+SELECTIONS = {"2d": (0, True), "3d": (1, True), "3d_alone": (1, False)}
+"""What is selected by confidences of its own: for 2D and for 3D at the points that a camera sees, and for 3D at the
+others. A fused label and one of 3D alone are not sure by one measure, and most points of a scan have the latter."""
 
 PseudoLabelKind = Literal["fused", "own"]
 
@@ -83,7 +85,7 @@ def select_pseudo_labels(
 class PseudoLabels:
     """The pseudo-labels of a store's frames in a folder: (M, 2) uint8 for 2D and 3D in `<frame>.npy`, and statistics.
 
-    summary: `teacher` (what it was trained on, and the sha256 of its weights) and, per modality and class,
+    summary: `teacher` (what it was trained on, and the sha256 of its weights) and, per selection and class,
     `threshold`, `predicted` and `kept` points and `kept_share`; None where a class was never predicted.
     """
 
@@ -111,7 +113,9 @@ class PseudoLabels:
                 prediction = teacher.segment_sample(frames[index].sample(teacher.config.prepare))
                 labels, confidences = (np.stack(columns, 1) for columns in zip(*_said(prediction, kind), strict=True))
                 with writing(f"{folder}: pseudo-labels", DataError, remedy):
-                    np.savez(_prediction(unfinished, index), labels=labels, confidences=confidences)
+                    np.savez(
+                        _prediction(unfinished, index), labels=labels, confidences=confidences, seen=prediction.seen
+                    )
             wait_for_all()
             if process_rank() == 0:
                 summary = {"teacher": teacher_identity(teacher)} | _select(unfinished, len(frames), teacher.labels)
@@ -135,12 +139,14 @@ class PseudoLabels:
             ) from None
 
     def log_statistics(self) -> None:
-        for modality in MODALITIES:
+        for selection in SELECTIONS:
+            classes = self.summary[selection]
             shares = [
                 f"{name} {100 * values['kept_share']:.0f} %" if values["predicted"] else f"{name} never predicted"
-                for name, values in self.summary[modality].items()
+                for name, values in classes.items()
             ]
-            logger.info("pseudo-labels kept in %s: %s", modality, ", ".join(shares))
+            if any(values["predicted"] for values in classes.values()):
+                logger.info("pseudo-labels kept in %s: %s", selection, ", ".join(shares))
 
 
 def check_teacher(teacher: Segmenter, labels: LabelSpace, student: ModelConfig) -> None:
@@ -170,27 +176,24 @@ def _prediction(folder: Path, index: int) -> Path:
 
 def _select(folder: Path, frames: int, labels: LabelSpace) -> dict[str, Any]:
     """Predictions in a folder to pseudo-labels in their place; returns thresholds and counts."""
-    collected = [ConfidenceThresholds(len(labels)) for _ in MODALITIES]
+    collected = {name: ConfidenceThresholds(len(labels)) for name in SELECTIONS}
     for index in range(frames):
-        with np.load(_prediction(folder, index)) as file:
-            for column, of_modality in enumerate(collected):
-                of_modality.add(file["labels"][:, column], file["confidences"][:, column])
-    thresholds = [of_modality.thresholds() for of_modality in collected]
+        said, _ = _read(folder, index)
+        for name, (_, predicted_labels, confidences) in said.items():
+            collected[name].add(predicted_labels, confidences)
+    thresholds = {name: each.thresholds() for name, each in collected.items()}
 
-    kept = np.zeros((len(MODALITIES), len(labels)), np.int64)
+    kept = {name: np.zeros(len(labels), np.int64) for name in SELECTIONS}
     for index in range(frames):
-        with np.load(_prediction(folder, index)) as file:
-            selected = [
-                select_pseudo_labels(file["labels"][:, column], file["confidences"][:, column], thresholds[column])
-                for column in range(len(MODALITIES))
-            ]
-        for column, column_labels in enumerate(selected):
-            kept[column] += np.bincount(column_labels[column_labels != IGNORE], minlength=len(labels))
+        said, selected = _read(folder, index)
+        for name, (place, predicted_labels, confidences) in said.items():
+            selected[place] = select_pseudo_labels(predicted_labels, confidences, thresholds[name])
+            kept[name] += np.bincount(selected[place][selected[place] != IGNORE], minlength=len(labels))
         with writing(f"{folder}: pseudo-labels", DataError, "free space, or choose another folder"):
-            np.save(folder / f"{index}.npy", np.stack(selected, 1))
+            np.save(folder / f"{index}.npy", selected)
             _prediction(folder, index).unlink()
     return {
-        modality: {
+        selection: {
             name: {
                 "threshold": float(threshold) if count else None,
                 "predicted": int(count),
@@ -198,8 +201,18 @@ def _select(folder: Path, frames: int, labels: LabelSpace) -> dict[str, Any]:
                 "kept_share": float(kept_points / count) if count else None,
             }
             for name, threshold, count, kept_points in zip(
-                labels.names, thresholds[column], collected[column].counts(), kept[column], strict=True
+                labels.names, thresholds[selection], collected[selection].counts(), kept[selection], strict=True
             )
         }
-        for column, modality in enumerate(MODALITIES)
+        for selection in SELECTIONS
     }
+
+
+def _read(folder: Path, index: int) -> tuple[dict[str, tuple[Any, NDArray[np.uint8], NDArray[np.float32]]], NDArray]:
+    """A frame's predictions by selection: their place in its (M, 2) pseudo-labels, labels and confidences; and those
+    pseudo-labels, all IGNORE as yet."""
+    with np.load(_prediction(folder, index)) as file:
+        labels, confidences, seen = file["labels"], file["confidences"], file["seen"]
+    places = {name: (np.flatnonzero(seen == of_seen), column) for name, (column, of_seen) in SELECTIONS.items()}
+    said = {name: (place, labels[place], confidences[place]) for name, place in places.items()}
+    return said, np.full_like(labels, IGNORE)

@@ -54,23 +54,30 @@ def _of_3d(prediction: Prediction) -> Selected:
 def test_pseudo_labels_are_the_teachers_selected_over_the_whole_target(
     tmp_path: Path, teacher: Segmenter, kind: str, said_to: tuple[Callable[[Prediction], Selected], ...]
 ) -> None:
+    """Per class: where a camera sees, and elsewhere, where 3D has no one to agree with and 2D nothing to learn."""
     made = _student(tmp_path, teacher, "loader.crop=none", f"losses.pseudo_labels={kind}")._domains.pseudo_labels
     assert made is not None
     predictions = [teacher.segment(frame) for frame in tiny_run.TARGET]
-    for column, said_to_modality in enumerate(said_to):
-        by_frame = [said_to_modality(prediction) for prediction in predictions]
+    written = [np.load(made.folder / f"{index}.npy") for index in range(len(predictions))]
+    for selection, column, of_seen in (("2d", 0, True), ("3d", 1, True), ("3d_alone", 1, False)):
+        places = [prediction.seen == of_seen for prediction in predictions]
+        said = [said_to[column](prediction) for prediction in predictions]
+        by_frame = [(labels[at], confidences[at]) for (labels, confidences), at in zip(said, places, strict=True)]
         collected = ConfidenceThresholds(8)
         for labels, confidences in by_frame:
             collected.add(labels, confidences)
         kept = np.zeros(8, np.int64)
-        for index, (labels, confidences) in enumerate(by_frame):
+        for (labels, confidences), pseudo_labels, at in zip(by_frame, written, places, strict=True):
             expected = select_pseudo_labels(labels, confidences, collected.thresholds())
-            assert np.array_equal(np.load(made.folder / f"{index}.npy")[:, column], expected)
+            assert np.array_equal(pseudo_labels[at, column], expected)
             kept += np.bincount(expected[expected != IGNORE], minlength=8)
-        said = list(made.summary[("2d", "3d")[column]].values())
-        assert [values["kept"] for values in said] == kept.tolist()
-        assert [values["predicted"] for values in said] == collected.counts().tolist()
-        assert any(values["kept_share"] is not None and values["kept_share"] < 1 for values in said)
+        statistics = list(made.summary[selection].values())
+        assert [values["kept"] for values in statistics] == kept.tolist()
+        assert [values["predicted"] for values in statistics] == collected.counts().tolist()
+        assert any(values["kept_share"] is not None and values["kept_share"] < 1 for values in statistics)
+    for prediction, pseudo_labels in zip(predictions, written, strict=True):
+        assert (pseudo_labels[~prediction.seen, 0] == IGNORE).all()
+        assert (~prediction.seen).any()
     assert not list(made.folder.glob("*.npz"))
     assert not (tmp_path / "frames" / "target_pseudo_labels.unfinished").exists()
 
