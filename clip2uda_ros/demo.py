@@ -64,7 +64,7 @@ def run_demo(out: Path, real: Path | None, checkpoint: str, frames: int) -> None
     source = str(real) if real is not None else SIMULATED_TARGET
     console.print(f"[bold]1[/] recording: {source}" + ("" if real is not None else "  (simulated)"))
     cameras = _write_recording(source, frames, files, labels, console)
-    console.print(f"[bold]2[/] model: {model.name}, {header.training}")
+    console.print(f"[bold]2[/] model: {model.name}, {header.training.partition(':')[0]}")
     console.print("[bold]3[/] node, recorder and player over DDS, at the recording's own rate")
     _play_to_node(files, model, cameras, console)
     console.print("[bold]4[/] pictures of what was published")

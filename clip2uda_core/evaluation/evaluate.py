@@ -96,10 +96,10 @@ class Evaluation:
         """`counted`, and `independent`: how many there would be if what 2D and 3D say of a point depended on its class
         alone. The more a branch repeats the other's mistakes, the less two know together."""
         of_2d, of_3d = (self.seen[name].counts[:, :-1].astype(np.float64) for name in ("2d", "3d"))
-        points = self.seen["2d"].counts.sum(1)
-        both = np.divide((of_2d * of_3d).T, points, out=np.zeros_like(of_2d.T), where=points > 0)
-        counted, independent = self.same_mistakes, float(both.sum() - np.trace(both))
-        shares = {"counted": _ratio(counted, points.sum()), "independent": _ratio(independent, points.sum())}
+        of_class = self.seen["2d"].counts.sum(1)
+        both = np.divide((of_2d * of_3d).T, of_class, out=np.zeros_like(of_2d.T), where=of_class > 0)
+        counted, independent, points = self.same_mistakes, float(both.sum() - np.trace(both)), int(of_class.sum())
+        shares = {"counted": _ratio(counted, points), "independent": _ratio(independent, points)}
         return {name: None if share is None else round(100 * share, 2) for name, share in shares.items()}
 
 
