@@ -132,8 +132,9 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
         for name, (label, confidence) in said.items():
             seen[name].add(truth[visible], label)
             reliability[name].add(truth[visible], label, confidence)
-        one_class = (said["2d"][0] == said["3d"][0]) & (said["2d"][0] != IGNORE)
-        result.same_mistakes += int((one_class & (said["2d"][0] != truth[visible]) & (truth[visible] != IGNORE)).sum())
+        same = (said["2d"][0] == said["3d"][0]) & (said["2d"][0] != IGNORE)
+        wrong = (said["2d"][0] != truth[visible]) & (truth[visible] != IGNORE)
+        result.same_mistakes += int((same & wrong).sum())
         result.all.add(truth, prediction.labels)
     _add_up_over_processes(result)
     if result.frames == 0:
@@ -151,15 +152,10 @@ def _add_up_over_processes(result: Evaluation) -> None:
         each.confidence = sum_array_over_processes(each.confidence)
         each.correct = sum_array_over_processes(each.correct)
     signals.histogram = sum_array_over_processes(signals.histogram)
-    for holder, name in (
-        (result, "frames"),
-        (result, "labelled_frames"),
-        (result, "same_mistakes"),
-        (signals, "points"),
-        (signals, "points_with_2d"),
-        (signals, "agreeing"),
-    ):
-        setattr(holder, name, int(sum_array_over_processes(np.array([getattr(holder, name)], np.int64))[0]))
+    of_signals = (signals.points, signals.points_with_2d, signals.agreeing)
+    counts = np.array([result.frames, result.labelled_frames, result.same_mistakes, *of_signals], np.int64)
+    result.frames, result.labelled_frames, result.same_mistakes, *of_all = sum_array_over_processes(counts).tolist()
+    signals.points, signals.points_with_2d, signals.agreeing = of_all
     of_confidence, of_entropy = np.float64(signals.confidence_sum), np.float64(signals.entropy_sum)
     signals.confidence_sum = float(sum_array_over_processes(np.array([of_confidence]))[0])
     signals.entropy_sum = float(sum_array_over_processes(np.array([of_entropy]))[0])
