@@ -116,8 +116,12 @@ def _print_summary(console: Console, summary: "RecordingSummary") -> None:
     console.print(times)
     if summary.confusion is not None:
         console.print(_confusion_table(summary.confusion, "all labelled points"))
-    if summary.confusion_seen is not None and summary.seen:
-        console.print(_confusion_table(summary.confusion_seen, "labelled points that 2D took part in"))
+    if summary.confusions_seen and summary.seen:
+        console.print(_confusion_table(summary.confusions_seen["fused"], "labelled points that 2D took part in"))
+        alone = {name: f"{100 * matrix.mean_iou():.1f} %" for name, matrix in summary.confusions_seen.items()}
+        console.print(
+            f"there, mIoU of 2D alone {alone['2d']}, of 3D alone {alone['3d']}, of the mean of both (xM) {alone['xm']}"
+        )
 
 
 def _confusion_table(matrix: "ConfusionMatrix", which: str) -> Table:

@@ -17,6 +17,9 @@ from clip2uda_core.models.fusion import fuse
 from clip2uda_core.processes import own_share, sum_array_over_processes
 from clip2uda_core.types import Frame, Prediction
 
+MODALITIES = ("2d", "3d", "fused", "xm")
+"""`xm`: the mean of both softmaxes, which the xMUDA family's tables call xM, beside the fusion that the model has."""
+
 
 @dataclass
 class LabelFreeSignals:
@@ -60,10 +63,9 @@ class LabelFreeSignals:
 class Evaluation:
     """The result over a whole data set.
 
-    seen: `2d`, `3d`, `fused` and `xm` on the points that a camera sees, the protocol of the xMUDA family. `xm`: the
-    mean of both softmaxes, which that family's tables call xM, beside the fusion that the model has. `all`: the model's
-    labels on every labelled point, of 3D alone where no camera sees one. reliability: as seen, on the same points.
-    same_mistakes: points seen that 2D and 3D give one and the same wrong class. All are empty without labels.
+    seen: by modality, on the points that a camera sees, the protocol of the xMUDA family. `all`: the model's labels on
+    every labelled point, of 3D alone where no camera sees one. reliability: as seen, on the same points. same_mistakes:
+    points seen that 2D and 3D give one and the same wrong class. All are empty without labels.
     """
 
     labels: LabelSpace
@@ -110,7 +112,7 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
     the same points. Where several processes work together, each takes its share of the frames, and all get the whole
     result. Raises DataError when there is no frame.
     """
-    seen = {name: ConfusionMatrix.empty(labels) for name in ("2d", "3d", "fused", "xm")}
+    seen = {name: ConfusionMatrix.empty(labels) for name in MODALITIES}
     signals = LabelFreeSignals(np.zeros(len(labels), np.int64))
     reliability = {name: Reliability() for name in seen}
     result = Evaluation(labels, signals, seen, ConfusionMatrix.empty(labels), reliability)
@@ -122,13 +124,7 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
             continue
         result.labelled_frames += 1
         truth, visible = frame.cloud.labels, seen_by_a_camera(frame)
-        of_2d, of_3d = prediction.probabilities_2d[visible], prediction.probabilities_3d[visible]
-        said = {
-            "2d": predicted(of_2d),
-            "3d": predicted(of_3d),
-            "fused": (prediction.labels[visible], prediction.confidence[visible]),
-            "xm": predicted(np.float32(0.5) * (of_2d + of_3d)),
-        }
+        said = said_by_modality(prediction, visible)
         for name, (label, confidence) in said.items():
             seen[name].add(truth[visible], label)
             reliability[name].add(truth[visible], label, confidence)
@@ -174,6 +170,20 @@ def fused_probabilities(prediction: Prediction) -> NDArray[np.float32]:
     with_2d = ~np.isnan(prediction.probabilities_2d[:, :1])
     both = fuse(torch.from_numpy(prediction.probabilities_2d), torch.from_numpy(prediction.probabilities_3d)).numpy()
     return np.where(with_2d, both, prediction.probabilities_3d)
+
+
+def said_by_modality(
+    prediction: Prediction, points: NDArray[np.bool_]
+) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Label and confidence of each of MODALITIES, (P,) each, at P of a prediction's points; IGNORE and 0 where one says
+    nothing."""
+    of_2d, of_3d = prediction.probabilities_2d[points], prediction.probabilities_3d[points]
+    return {
+        "2d": predicted(of_2d),
+        "3d": predicted(of_3d),
+        "fused": (prediction.labels[points], prediction.confidence[points]),
+        "xm": predicted(np.float32(0.5) * (of_2d + of_3d)),
+    }
 
 
 def best_class(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:

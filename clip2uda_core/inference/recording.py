@@ -14,6 +14,7 @@ from clip2uda_core.data.messages import encode_labelled_cloud, encode_point_clou
 from clip2uda_core.data.readers import RawMessage, Reader, RosbagReader
 from clip2uda_core.errors import DataError
 from clip2uda_core.evaluation.confusion import ConfusionMatrix
+from clip2uda_core.evaluation.evaluate import said_by_modality
 from clip2uda_core.evaluation.pictures import draw_birds_eye, draw_overlay, save_png
 from clip2uda_core.geometry import project
 from clip2uda_core.inference.segmenter import Segmenter
@@ -30,8 +31,8 @@ class RecordingSummary:
 
     frames, points: how many were labelled. seen: points that a camera saw, so that 2D took part; 0 with a model of the
     3D branch alone. histogram: (K + 1,) points by label, those without one last. times_s: stage -> seconds, one a
-    frame. confusion, confusion_seen: against the recording's own labels, of all points and of those seen; None where
-    it has no labels. files: what was written.
+    frame. confusion, confusions_seen: against the recording's own labels, of all points, and by modality of those seen;
+    None and empty where it has no labels. files: what was written.
     """
 
     labels: LabelSpace
@@ -41,7 +42,7 @@ class RecordingSummary:
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     times_s: dict[str, list[float]] = field(default_factory=dict)
     confusion: ConfusionMatrix | None = None
-    confusion_seen: ConfusionMatrix | None = None
+    confusions_seen: dict[str, ConfusionMatrix] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
@@ -57,9 +58,10 @@ class RecordingSummary:
         truth = frame.cloud.labels
         if truth is not None:
             self.confusion = self.confusion or ConfusionMatrix.empty(self.labels)
-            self.confusion_seen = self.confusion_seen or ConfusionMatrix.empty(self.labels)
             self.confusion.add(truth, prediction.labels)
-            self.confusion_seen.add(truth[prediction.seen], prediction.labels[prediction.seen])
+            for name, (said, _) in said_by_modality(prediction, prediction.seen).items():
+                matrix = self.confusions_seen.setdefault(name, ConfusionMatrix.empty(self.labels))
+                matrix.add(truth[prediction.seen], said)
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain values; IoU and mIoU in percent."""
@@ -70,11 +72,15 @@ class RecordingSummary:
             "histogram": dict(zip((*self.labels.names, "none"), self.histogram.tolist(), strict=False)),
             "median_ms": {stage: 1e3 * float(np.median(times)) for stage, times in self.times_s.items()},
         }
-        for name, matrix in (("all_points", self.confusion), ("seen_points", self.confusion_seen)):
-            if matrix is not None:
-                iou = dict(zip(self.labels.names, (100 * matrix.iou()).tolist(), strict=True))
-                values[name] = {"miou": 100 * matrix.mean_iou(), "iou": iou, "confusion": matrix.counts.tolist()}
+        if self.confusion is not None:
+            values["all_points"] = _percent(self.confusion)
+            values["seen_points"] = {name: _percent(matrix) for name, matrix in self.confusions_seen.items()}
         return values
+
+
+def _percent(matrix: ConfusionMatrix) -> dict[str, Any]:
+    iou = dict(zip(matrix.labels.names, (100 * matrix.iou()).tolist(), strict=True))
+    return {"miou": 100 * matrix.mean_iou(), "iou": iou, "confusion": matrix.counts.tolist()}
 
 
 def segment_recording(

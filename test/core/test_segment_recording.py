@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from clip2uda_core.cli import app
 from clip2uda_core.data.messages import decode_point_cloud
 from clip2uda_core.data.prepare import PrepareConfig
-from clip2uda_core.data.readers import open_source
+from clip2uda_core.data.readers import ReaderOptions, open_source
 from clip2uda_core.data.readers.bag import Bag
+from clip2uda_core.evaluation.evaluate import evaluate
 from clip2uda_core.inference.recording import LABELLED_TOPIC, segment_recording
 from clip2uda_core.inference.segmenter import ModelConfig, Segmenter, init_checkpoint
 from clip2uda_core.labels import IGNORE, LabelSpace
@@ -124,6 +125,11 @@ def test_labelled_recordings_are_scored_against_their_own_labels(
     expected = np.bincount(STREET8.from_raw("semantic_kitti", np.concatenate(truth)), minlength=256)
     np.testing.assert_array_equal(counts.sum(1), expected[: len(STREET8)])  # every labelled point is counted once
     assert expected[IGNORE] > 0
+    assert "there, mIoU of 2D alone" in result.output
+    frames = open_source(real_data / "semantickitti_00", ReaderOptions(label_space=STREET8))
+    evaluated = evaluate(Segmenter.from_checkpoint(checkpoint, "cpu").segment, frames, STREET8).summary()
+    for name in ("2d", "3d", "fused", "xm"):
+        assert summary["seen_points"][name]["miou"] == pytest.approx(evaluated["iou_percent"][name]["mean"], abs=0.01)
 
 
 def test_the_model_must_exist(tmp_path: Path) -> None:
