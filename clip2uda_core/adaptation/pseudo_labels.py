@@ -33,6 +33,9 @@ others. A fused label and one of 3D alone are not sure by one measure, and most 
 
 PseudoLabelKind = Literal["fused", "own"]
 
+Selection = tuple[tuple[NDArray[np.intp], int], NDArray[np.uint8], NDArray[np.float32]]
+"""Rows and column in a frame's pseudo-labels, and labels and confidences there."""
+
 
 class ConfidenceThresholds:
     """Collects what is predicted for every target point, then gives the least confidence kept per class.
@@ -208,9 +211,8 @@ def _select(folder: Path, frames: int, labels: LabelSpace) -> dict[str, Any]:
     }
 
 
-def _read(folder: Path, index: int) -> tuple[dict[str, tuple[Any, NDArray[np.uint8], NDArray[np.float32]]], NDArray]:
-    """A frame's predictions by selection: their place in its (M, 2) pseudo-labels, labels and confidences; and those
-    pseudo-labels, all IGNORE as yet."""
+def _read(folder: Path, index: int) -> tuple[dict[str, Selection], NDArray[np.uint8]]:
+    """A frame's predictions by selection, and its (M, 2) pseudo-labels, all IGNORE as yet."""
     with np.load(_prediction(folder, index)) as file:
         labels, confidences, seen = file["labels"], file["confidences"], file["seen"]
     places = {name: (np.flatnonzero(seen == of_seen), column) for name, (column, of_seen) in SELECTIONS.items()}
