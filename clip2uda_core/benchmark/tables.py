@@ -66,7 +66,7 @@ def _last_table(results: Results) -> str:
         closed, mean = _gap(results, method), spread(results.last(method, "xm"))
         rows.append([method, str(len(reports)), *scores, closed, mean, spread(results.minutes(method))])
     note = (
-        "`gap closed`: the share of the way from `source_only` to `oracle` in fused mIoU."
+        "`gap closed`: the share of the way from `source_only` to `oracle`, both of CLIP's network, in fused mIoU."
         if any(_gap(results, method) != "–" for method in results.methods)
         else ""
     )
