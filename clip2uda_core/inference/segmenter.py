@@ -55,8 +55,8 @@ class Segmenter:
     """Labels the points of frames, one frame at a time.
 
     2D is the main head of the image branch: for a point that several cameras see, the mean of their probabilities.
-    3D is the main head of the sparse U-Net. Both at the model's temperatures. Fused is the normalised product of both
-    where a camera sees the point (xMUDA's "xM" is their mean), and 3D alone elsewhere.
+    3D is the main head of the sparse U-Net. Both at the model's temperatures. Fused is what `fusion.fuse`
+    makes of both where a camera sees the point (xMUDA's "xM" is their mean), and 3D alone elsewhere.
     """
 
     def __init__(
