@@ -76,10 +76,12 @@ def test_every_point_is_labelled_in_its_place(segmenter: Segmenter) -> None:
     assert all(seconds > 0 for seconds in prediction.times_s.values())
 
 
-def test_fused_is_the_product_where_seen_and_3d_elsewhere(segmenter: Segmenter) -> None:
+def test_fused_is_the_product_with_some_doubt_where_seen_and_3d_elsewhere(segmenter: Segmenter) -> None:
     prediction = segmenter.segment(frame(scattered_points(), camera_view()))
     expected = prediction.probabilities_3d.copy()
-    expected[prediction.seen] *= prediction.probabilities_2d[prediction.seen]
+    of_2d, of_3d = prediction.probabilities_2d[prediction.seen], expected[prediction.seen]
+    classes = expected.shape[1]
+    expected[prediction.seen] = (0.8 * of_2d + 0.2 / classes) * (0.8 * of_3d + 0.2 / classes)
     expected /= expected.sum(1, keepdims=True)
     assert np.array_equal(prediction.labels, expected.argmax(1))
     np.testing.assert_allclose(prediction.confidence, expected.max(1), rtol=1e-4)
