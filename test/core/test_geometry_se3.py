@@ -97,7 +97,8 @@ def test_interpolation_is_the_partial_rotation_about_the_common_axis(first, seco
     if np.linalg.norm(between) > np.pi - 1e-3:
         return  # both ways round are equally short
     expected = start.rotation @ cv2.Rodrigues(between * fraction)[0]
-    assert_allclose(start.interpolate(end, fraction).rotation, expected, atol=1e-6)
+    # The reference takes a rotation of less than 1e-5 rad for none.
+    assert_allclose(start.interpolate(end, fraction).rotation, expected, atol=2e-5)
 
 
 def test_interpolation_between_different_frames_is_refused():
