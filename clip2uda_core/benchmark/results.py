@@ -10,6 +10,8 @@ from clip2uda_core.benchmark.plan import Plan, is_source_stage
 from clip2uda_core.benchmark.source_models import SourceModels
 
 MODALITIES = ("2d", "3d", "fused")
+"""Of those of an evaluation, the ones that every table compares; xM has a column of its own."""
+
 SIGNALS = {
     "agreement_2d_3d": "agreement of 2D and 3D",
     "mean_confidence": "mean confidence",

@@ -128,9 +128,9 @@ def evaluate(segment: Callable[[Frame], Prediction], frames: Iterable[Frame], la
         for name, (label, confidence) in said.items():
             seen[name].add(truth[visible], label)
             reliability[name].add(truth[visible], label, confidence)
-        same = (said["2d"][0] == said["3d"][0]) & (said["2d"][0] != IGNORE)
-        wrong = (said["2d"][0] != truth[visible]) & (truth[visible] != IGNORE)
-        result.same_mistakes += int((same & wrong).sum())
+        of_2d, of_3d = said["2d"][0], said["3d"][0]
+        wrong = (of_2d != IGNORE) & (of_2d != truth[visible]) & (truth[visible] != IGNORE)
+        result.same_mistakes += int((wrong & (of_2d == of_3d)).sum())
         result.all.add(truth, prediction.labels)
     _add_up_over_processes(result)
     if result.frames == 0:

@@ -80,7 +80,7 @@ def test_confidence_and_accuracy_by_hand() -> None:
     confidence = 100 * (AGREED + APART + APART + 0.65) / 4
     assert reliability["fused"]["confidence"] == pytest.approx(confidence, abs=0.01)
     assert reliability["fused"]["accuracy"] == 75.0
-    # 0.61 and 0.65 lie in one bin, the tenth: two of its three points are right.
+    # 0.62 and 0.65 lie in one bin, the tenth: two of its three points are right.
     error = 100 * ((1 - AGREED) + abs(2 - 2 * APART - 0.65)) / 4
     assert reliability["fused"]["calibration_error"] == pytest.approx(error, abs=0.01)
 

@@ -84,6 +84,11 @@ def test_two_cameras_of_one_name_are_refused() -> None:
         tiny_domain(cameras=(camera, camera))
 
 
+def test_scenarios_whose_runs_begin_with_one_model_have_its_source() -> None:
+    """docs/benchmarks begin both with `any_town`, which was trained on this source."""
+    assert load_scenario("both_gaps").source == load_scenario("sim_to_kitti").source
+
+
 def test_a_recording_cannot_be_simulated() -> None:
     scenario = load_scenario("sim_to_kitti")
     with pytest.raises(ConfigError, match="give the recording's path instead"):
